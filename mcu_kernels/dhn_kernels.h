@@ -1,0 +1,149 @@
+/* The int8 kernels: one parameter structure per operator, shared by every architecture's implementation of it. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef DHN_KERNELS_H
+#define DHN_KERNELS_H
+
+#include <stdint.h>
+
+/* Tensors are int8, laid out (height, width, channel) with the channel innermost. A structure below is at the same time
+ * the record in the pack: fields are ordered so that no padding arises, and `weight`, `bias`, `mult`, `shift` and
+ * `table` are byte offsets from the start of the pack that holds the record (multiples of 4).
+ *
+ * A kernel reads its parameters and inputs, writes its output and, if its entry in kernels.toml says so, scratch. It
+ * keeps no state, may be interrupted at any time, and may run on two stacks at once. The loader has checked every
+ * offset and shape before the first call. In-place calls (out == in) are allowed where kernels.toml says so.
+ *
+ * Requantisation is TFLite's: real multiplier = mult * 2^(shift - 31), rounded twice (high half of the doubled product,
+ * then the right shift, halves away from zero). */
+
+typedef struct {
+    const int8_t *in0;
+    const int8_t *in1; /* binary operators only */
+    int8_t *out;
+    void *scratch; /* aligned to 4 */
+    const uint8_t *consts; /* the pack: base of the offsets in the parameters */
+} dhn_io_t;
+
+typedef void dhn_kernel_fn(const void *params, const dhn_io_t *io);
+
+/* Operators. A kernel id is (operator << 8) | variant; variant 0 is the portable reference. */
+enum {
+    DHN_OP_CONV = 1,
+    DHN_OP_DEPTHWISE = 2,
+    DHN_OP_FC = 3,
+    DHN_OP_ADD = 4, /* and subtraction */
+    DHN_OP_MUL = 5,
+    DHN_OP_AVG_POOL = 6,
+    DHN_OP_MAX_POOL = 7,
+    DHN_OP_MEAN = 8,
+    DHN_OP_LUT = 9,
+    DHN_OP_SOFTMAX = 10,
+    DHN_OP_COPY = 11,
+    DHN_OP_FILL = 12
+};
+
+typedef struct {
+    uint16_t id;
+    dhn_kernel_fn *run;
+} dhn_kernel_t;
+
+/* Conv: weight int8 (out_c, kh, kw, in_c / groups). Depthwise: weight int8 (kh, kw, out_c), output channel o reads input
+ * channel o / (out_c / in_c). bias int32, mult int32 and shift int8, each of out_c. kh*kw*in_c/groups <= 65,535 keeps the
+ * accumulator in int32. Padded positions count as in_zp. */
+typedef struct {
+    uint16_t in_h, in_w, in_c;
+    uint16_t out_h, out_w, out_c;
+    uint16_t kh, kw;
+    uint16_t stride_h, stride_w;
+    uint16_t dilation_h, dilation_w;
+    uint16_t pad_t, pad_l;
+    uint16_t groups;
+    uint16_t reserved;
+    int16_t in_zp, out_zp;
+    int16_t act_min, act_max;
+    uint32_t weight, bias, mult, shift;
+} dhn_conv_t;
+
+/* Each of `rows` input rows of in_c values meets weight int8 (out_c, in_c). */
+typedef struct {
+    uint16_t rows, in_c, out_c, reserved;
+    int16_t in_zp, out_zp;
+    int16_t act_min, act_max;
+    uint32_t weight, bias, mult, shift;
+} dhn_fc_t;
+
+/* out[i] over shape, with element strides per operand (0 broadcasts). Add and sub: both sides are brought to a common
+ * scale (value - zp) << left_shift, multiplied, summed (b negated when `negate_b`), multiplied by out_mult.
+ * Mul: (a - a_zp) * (b - b_zp) times out_mult; a_mult, b_mult and left_shift are unused. */
+typedef struct {
+    uint16_t shape[3];
+    uint16_t negate_b;
+    uint32_t a_stride[3];
+    uint32_t b_stride[3];
+    int16_t a_zp, b_zp, out_zp;
+    int16_t act_min, act_max;
+    int16_t left_shift;
+    int32_t a_mult, a_shift;
+    int32_t b_mult, b_shift;
+    int32_t out_mult, out_shift;
+} dhn_binary_t;
+
+/* Windows that reach over the border count only the pixels inside; every window holds at least one. */
+typedef struct {
+    uint16_t in_h, in_w, c;
+    uint16_t out_h, out_w;
+    uint16_t kh, kw;
+    uint16_t stride_h, stride_w;
+    uint16_t pad_t, pad_l;
+    int16_t act_min, act_max;
+    uint16_t reserved;
+} dhn_pool_t;
+
+/* Average over `pixels` positions of c channels, requantised in one step (1/pixels is part of mult). */
+typedef struct {
+    uint32_t pixels;
+    uint16_t c, reserved;
+    int16_t in_zp, out_zp;
+    int32_t mult, shift;
+} dhn_mean_t;
+
+/* out[i] = table[in[i] + 128], int8 table of 256. In place allowed. */
+typedef struct {
+    uint32_t count;
+    uint32_t table;
+} dhn_lut_t;
+
+/* Over rows of c values: table int32 of 256 holds exp(-diff * beta * scale) in Q0.31, indexed by max - value. */
+typedef struct {
+    uint16_t rows, c;
+    uint32_t table;
+} dhn_softmax_t;
+
+/* Copies shape elements between strided places: concatenation, padding, cropping, transposition. */
+typedef struct {
+    uint16_t shape[3];
+    uint16_t reserved;
+    uint32_t in_stride[3];
+    uint32_t out_stride[3];
+} dhn_copy_t;
+
+typedef struct {
+    uint32_t count;
+    int32_t value;
+} dhn_fill_t;
+
+/* ref: the specification, which every other kernel equals bit for bit. */
+dhn_kernel_fn dhn_conv_s8__ref;
+dhn_kernel_fn dhn_depthwise_s8__ref;
+dhn_kernel_fn dhn_fc_s8__ref;
+dhn_kernel_fn dhn_add_s8__ref;
+dhn_kernel_fn dhn_mul_s8__ref;
+dhn_kernel_fn dhn_avg_pool_s8__ref;
+dhn_kernel_fn dhn_max_pool_s8__ref;
+dhn_kernel_fn dhn_mean_s8__ref;
+dhn_kernel_fn dhn_lut_s8__ref;
+dhn_kernel_fn dhn_softmax_s8__ref;
+dhn_kernel_fn dhn_copy_s8__ref;
+dhn_kernel_fn dhn_fill_s8__ref;
+
+#endif
