@@ -1,0 +1,38 @@
+/* What the runtime's own files share; not for applications. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef DHN_INTERNAL_H
+#define DHN_INTERNAL_H
+
+#include <stdbool.h>
+
+#include "dhn.h"
+
+/* The stretch of memory that instructions of one pack may use. */
+typedef struct {
+    const uint8_t *pack;
+    uint32_t pack_bytes;
+    uint32_t arena_bytes;
+    uint16_t kernel_count;
+    const uint16_t *kernel_ids;
+} dhn_space_t;
+
+static inline bool dhn_inside(uint32_t offset, uint64_t bytes, uint32_t limit)
+{
+    return offset <= limit && bytes <= limit - offset;
+}
+
+/* The record at `offset`, NULL when it does not lie inside the pack as a whole. */
+const dhn_instr_t *dhn_instr_at(const dhn_space_t *space, uint32_t offset);
+
+/* Whether a RUN instruction's operands and parameters are ones its kernel can take. */
+dhn_status_t dhn_verify_run(const dhn_space_t *space, const dhn_instr_t *instr);
+
+/* Bytes that a verified RUN instruction writes, from its `out` on; operands that are strided count the gaps. */
+uint64_t dhn_bytes_written(const dhn_space_t *space, const dhn_instr_t *instr);
+
+static inline const void *dhn_params(const dhn_instr_t *instr)
+{
+    return instr + 1;
+}
+
+#endif
