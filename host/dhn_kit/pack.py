@@ -1,0 +1,509 @@
+"""Places a lowered network in memory and writes the .dhn bytes; reads them back."""
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dhn_kit import plan, plan_validator, records
+from dhn_kit.errors import DhnError
+from dhn_kit.graph import Graph, Port, Quant, Tensor
+from dhn_kit.hookpoints import find_points
+from dhn_kit.hooks import HookPoint
+from dhn_kit.lower import Lowered, Op, Operand, lower
+from dhn_kit.records import ConstPool
+
+#: Behind the device's bytes a pack file carries a JSON trailer for the host: names, layouts, the memory plan.
+TRAILER_MAGIC = b"DHNMETA1"
+#: Arena bytes that hooks own for a whole run, for what one hook leaves to a later one.
+KEEP_BYTES = 64
+KEEP = "hooks.keep"
+
+
+@dataclass(frozen=True)
+class OpInfo:
+    """One operator of the packed program, in program order; what reports and cost models read."""
+
+    name: str
+    op: str
+    kernel: str
+    node: int
+    macs: int
+    outputs: int
+
+
+@dataclass
+class Pack:
+    """A packed main network. ``data`` are the device's bytes; the rest is what the host knows about them."""
+
+    data: bytes
+    name: str
+    inputs: list[Port]
+    outputs: list[Port]
+    tensors: dict[str, Tensor]
+    #: arena offset of every tensor (temporaries and reshaped views included) and hook scratch
+    offsets: dict[str, int]
+    #: live steps [start, end) and bytes of every buffer, for the memory picture: name -> (start, end, bytes)
+    lifetimes: dict[str, tuple[int, int, int]]
+    ops: list[OpInfo]
+    points: list[HookPoint]
+    #: program step of every op and point, in order: ("op", number) or ("point", index)
+    steps: list[tuple[str, int]]
+    arena_lower_bound: int
+    source: str = "onnx"
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def header(self) -> dict[str, Any]:
+        return records.HEADER.unpack(self.data)
+
+    @property
+    def hash(self) -> str:
+        return bytes(self.header["hash"]).hex()
+
+    @property
+    def arena_bytes(self) -> int:
+        return int(self.header["arena_bytes"])
+
+    def save(self, path: Path) -> None:
+        """Device bytes plus trailer, written whole or not at all."""
+        temporary = path.with_name(path.name + ".part")
+        temporary.write_bytes(self.data + _trailer(self))
+        temporary.replace(path)
+
+    def graph(self) -> Graph:
+        """Ports and tensors without nodes: enough to quantise inputs and dequantise outputs."""
+        return Graph(self.name, self.tensors, [], self.inputs, self.outputs, self.source)
+
+
+@dataclass
+class _Memory:
+    offsets: dict[str, int]
+    size: int
+    lower_bound: int
+    lifetimes: dict[str, tuple[int, int, int]]
+
+
+def pack(graph: Graph, arch: str = "ref", points: list[HookPoint] | None = None, hooks: bool = True) -> Pack:
+    """Pack a quantised graph: lower, plan, write. ``hooks=False`` leaves hook points out (for comparison only)."""
+    if points is None:
+        points = find_points(graph) if hooks else []
+    lowered = lower(graph, arch)
+    steps = _steps(lowered, points)
+    memory = _place(lowered, points, steps)
+    data = _write_main(lowered, points, steps, memory)
+    ops = [OpInfo(o.name, o.kernel.op, o.kernel.name, o.node, o.macs, o.outputs) for o in lowered.ops]
+    return Pack(
+        data,
+        graph.name,
+        graph.inputs,
+        graph.outputs,
+        lowered.tensors,
+        memory.offsets,
+        memory.lifetimes,
+        ops,
+        points,
+        steps,
+        memory.lower_bound,
+        graph.source,
+        {"writers": _writers(lowered)},
+    )
+
+
+def _writers(lowered: Lowered) -> dict[str, int]:
+    """The last op that writes each tensor, views of it included; inputs have none."""
+    written: dict[str, int] = {}
+    for number, op in enumerate(lowered.ops):
+        written[op.out.tensor] = number
+    for name in lowered.tensors:
+        top = root(lowered.aliases, name)
+        if top in written:
+            written[name] = written[top]
+    return written
+
+
+def _steps(lowered: Lowered, points: list[HookPoint]) -> list[tuple[str, int]]:
+    """Points come before the first op of their node; a skip lands in front of the points of its target."""
+    steps: list[tuple[str, int]] = []
+    todo = list(points)
+    for number, op in enumerate(lowered.ops):
+        while todo and todo[0].node <= op.node:
+            steps.append(("point", todo.pop(0).index))
+        steps.append(("op", number))
+    assert not todo, "a hook point behind the last operator has nothing to save"
+    return steps
+
+
+def root(aliases: dict[str, str], tensor: str) -> str:
+    while tensor in aliases:
+        tensor = aliases[tensor]
+    return tensor
+
+
+def scratch_name(point: HookPoint) -> str:
+    return f"hooks.scratch{point.index}"
+
+
+def scratch_bytes(point: HookPoint, classes: int) -> int:
+    """What the default hooks need: feature, a hidden layer of up to 64, scores and answer, each aligned."""
+    feature = point.feature_shape[0] * point.feature_shape[1] * point.feature_shape[2]
+    return sum(-(-n // 4) * 4 for n in (feature, 64, classes, classes, 4))
+
+
+def _place(lowered: Lowered, points: list[HookPoint], steps: list[tuple[str, int]]) -> _Memory:
+    graph = lowered.graph
+    merged, span = _lifetimes(lowered, points, steps)
+    classes = max(lowered.tensors[p.tensor].size for p in graph.outputs)
+    sizes: dict[str, int] = {}
+    for name in lowered.tensors:
+        top = root(merged, name)
+        sizes[top] = max(sizes.get(top, 0), lowered.tensors[name].size)
+    buffers = [plan.Buffer(n, sizes[n], *span[n]) for n in sizes if n in span]
+    if points:
+        buffers.append(plan.Buffer(KEEP, KEEP_BYTES, 0, len(steps)))
+    for step, (kind, index) in enumerate(steps):
+        if kind == "point":
+            point = points[index]
+            buffers.append(plan.Buffer(scratch_name(point), scratch_bytes(point, classes), step, step + 1))
+    problem = plan.Problem(tuple(buffers), _skip_conflicts(points, merged))
+    solution = plan.solve(problem)
+    plan_validator.validate(problem, solution)
+    offsets = dict(solution.offsets)
+    offsets.update({n: offsets[root(merged, n)] for n in lowered.tensors if root(merged, n) in offsets})
+    lifetimes = {b.name: (b.start, b.end, b.size) for b in buffers}
+    return _Memory(offsets, solution.size, solution.lower_bound, lifetimes)
+
+
+def _skip_conflicts(points: list[HookPoint], merged: dict[str, str]) -> frozenset[tuple[str, str]]:
+    """A repair reads its source while it writes its destination: the same bytes or bytes apart."""
+    pairs = set()
+    for point in points:
+        if point.skip is not None:
+            source, target = root(merged, point.skip[0]), root(merged, point.skip[1])
+            if source != target:
+                pairs.add((min(source, target), max(source, target)))
+    return frozenset(pairs)
+
+
+def _lifetimes(
+    lowered: Lowered, points: list[HookPoint], steps: list[tuple[str, int]]
+) -> tuple[dict[str, str], dict[str, tuple[int, int]]]:
+    """Which tensors share bytes (views, in-place results), and the steps in which each such group is alive."""
+    merged = dict(lowered.aliases)
+    first: dict[str, int] = {}
+    last: dict[str, int] = {}
+
+    def touch(tensor: str, step: int) -> None:
+        top = root(lowered.aliases, tensor)
+        first[top] = min(first.get(top, step), step)
+        last[top] = max(last.get(top, step), step)
+
+    for port in lowered.graph.inputs:
+        touch(port.tensor, 0)
+    for port in lowered.graph.outputs:
+        touch(port.tensor, len(steps) - 1)
+    for step, (kind, index) in enumerate(steps):
+        if kind == "op":
+            op = lowered.ops[index]
+            for operand in (op.in0, op.in1, op.out):
+                if operand is not None and operand.const is None:
+                    touch(operand.tensor, step)
+        else:
+            skip = points[index].skip
+            for tensor in (points[index].tap, *((skip[0],) if skip else ())):
+                touch(tensor, step)
+    for step, (kind, index) in enumerate(steps):
+        if kind == "op":
+            _merge_in_place(lowered, lowered.ops[index], step, merged, first, last)
+    span: dict[str, tuple[int, int]] = {}
+    for tensor in first:
+        top = root(merged, tensor)
+        start, end = span.get(top, (first[tensor], last[tensor] + 1))
+        span[top] = (min(start, first[tensor]), max(end, last[tensor] + 1))
+    return merged, span
+
+
+def _merge_in_place(
+    lowered: Lowered, op: Op, step: int, merged: dict[str, str], first: dict[str, int], last: dict[str, int]
+) -> None:
+    """The result takes over the bytes of an input that nobody reads again. An addition may take either side's."""
+    out = root(lowered.aliases, op.out.tensor)
+    if not op.in_place or op.out.offset or first.get(out) != step or out in merged:
+        return
+    candidates = [op.in0] + ([op.in1] if op.in1 is not None and op.in1.const is None else [])
+    for operand in candidates:
+        source = root(lowered.aliases, operand.tensor)
+        fits = lowered.tensors[operand.tensor].size == lowered.tensors[op.out.tensor].size
+        if fits and last[source] == step and operand.const is None and source != out:
+            merged[out] = source
+            return
+
+
+class _Program:
+    """Instruction bytes with resolved operands; offsets count from the start of the pack."""
+
+    def __init__(self, at: int, pool: ConstPool, kernels: list[int]) -> None:
+        self.at = at
+        self.pool = pool
+        self.kernels = kernels
+        self.data = bytearray()
+
+    @property
+    def here(self) -> int:
+        return self.at + len(self.data)
+
+    def ref(self, operand: Operand | None, offsets: dict[str, int]) -> int:
+        if operand is None:
+            return 0
+        if operand.const is not None:
+            return records.REF_CONST | self.pool.add(operand.const)
+        return offsets[operand.tensor] + operand.offset
+
+    def run(self, op: Op, index: int, offsets: dict[str, int]) -> None:
+        if op.kernel.id not in self.kernels:
+            self.kernels.append(op.kernel.id)
+        params = op.params(self.pool)
+        self.data += records.INSTR.pack(
+            bytes=records.INSTR.size + len(params),
+            kind=records.INSTR_RUN,
+            kernel=self.kernels.index(op.kernel.id),
+            index=index,
+            in0=self.ref(op.in0, offsets),
+            in1=self.ref(op.in1, offsets),
+            out=self.ref(op.out, offsets),
+        )
+        self.data += params
+
+    def mark(self, kind: int, index: int = 0) -> None:
+        self.data += records.INSTR.pack(bytes=records.INSTR.size, kind=kind, index=index)
+
+
+def emit_program(ops: list[Op], offsets: dict[str, int], kernels: list[int], at: int, pool: ConstPool) -> bytes:
+    """A hook's program: the ops, then END. Bytes do not depend on `at`."""
+    program = _Program(at, pool, kernels)
+    for index, op in enumerate(ops):
+        program.run(op, index, offsets)
+    program.mark(records.INSTR_END)
+    return bytes(program.data)
+
+
+def _write_main(lowered: Lowered, points: list[HookPoint], steps: list[tuple[str, int]], memory: _Memory) -> bytes:
+    pool = ConstPool(records.HEADER.size)
+    kernels: list[int] = []
+    # The first pass fills the constant pool, whose size fixes where the program starts.
+    _emit_steps(_Program(0, pool, kernels), lowered, steps, memory.offsets)
+    consts = pool.bytes()
+    image = bytearray(bytes(records.HEADER.size) + consts)
+    program = _Program(len(image), pool, kernels)
+    starts = _emit_steps(program, lowered, steps, memory.offsets)
+    assert pool.bytes() == consts
+    header: dict[str, Any] = {"program": len(image), "program_bytes": len(program.data)}
+    image += program.data
+    header["points"] = len(image)
+    for point in points:
+        image += _point_record(point, lowered, steps, starts, memory.offsets, points)
+    header["io"] = len(image)
+    for port in (*lowered.graph.inputs, *lowered.graph.outputs):
+        image += _io_record(lowered.tensors[port.tensor], memory.offsets)
+    header["kernels"] = len(image)
+    image += b"".join(k.to_bytes(2, "little") for k in kernels)
+    return finish(
+        image,
+        kind=records.KIND_MAIN,
+        arena_bytes=memory.size,
+        kernel_count=len(kernels),
+        input_count=len(lowered.graph.inputs),
+        output_count=len(lowered.graph.outputs),
+        point_count=len(points),
+        keep=memory.offsets.get(KEEP, 0),
+        keep_bytes=KEEP_BYTES if points else 0,
+        **header,
+    )
+
+
+def _emit_steps(
+    program: _Program, lowered: Lowered, steps: list[tuple[str, int]], offsets: dict[str, int]
+) -> list[int]:
+    """Start offset of every step, and of the END behind them."""
+    starts = []
+    for kind, index in steps:
+        starts.append(program.here)
+        if kind == "op":
+            program.run(lowered.ops[index], index, offsets)
+        else:
+            program.mark(records.INSTR_POINT, index)
+    starts.append(program.here)
+    program.mark(records.INSTR_END)
+    return starts
+
+
+def _landing(node: int, lowered: Lowered, points: list[HookPoint], steps: list[tuple[str, int]]) -> int:
+    """The first step that belongs to `node` or a later one."""
+    for step, (kind, index) in enumerate(steps):
+        if (points[index].node if kind == "point" else lowered.ops[index].node) >= node:
+            return step
+    return len(steps)
+
+
+def _point_record(
+    point: HookPoint,
+    lowered: Lowered,
+    steps: list[tuple[str, int]],
+    starts: list[int],
+    offsets: dict[str, int],
+    points: list[HookPoint],
+) -> bytes:
+    values: dict[str, Any] = {}
+    if point.skip is not None:
+        source, target, node = point.skip
+        values = {
+            "skip_src": offsets[source],
+            "skip_dst": offsets[target],
+            "skip_bytes": lowered.tensors[target].size,
+            "skip_to": starts[_landing(node, lowered, points, steps)],
+        }
+    h, w, c = point.tap_shape
+    classes = max(lowered.tensors[p.tensor].size for p in lowered.graph.outputs)
+    return records.POINT.pack(
+        instr=starts[steps.index(("point", point.index))],
+        tap=offsets[point.tap],
+        tap_scale=point.tap_quant.scale,
+        tap_zero_point=point.tap_quant.zero_point,
+        tap_h=h,
+        tap_w=w,
+        tap_c=c,
+        window_h=point.window[0],
+        window_w=point.window[1],
+        scratch=offsets[scratch_name(point)],
+        scratch_bytes=scratch_bytes(point, classes),
+        **values,
+    )
+
+
+def _io_record(tensor: Tensor, offsets: dict[str, int]) -> bytes:
+    assert tensor.quant is not None
+    h, w, c = tensor.shape
+    return records.IO_TENSOR.pack(
+        ref=offsets[tensor.name],
+        bytes=tensor.size,
+        h=h,
+        w=w,
+        c=c,
+        zero_point=tensor.quant.zero_point,
+        scale=tensor.quant.scale,
+    )
+
+
+def finish(image: bytearray, **header: Any) -> bytes:
+    """Fills in the header of an image that left room for it: sizes, identity and CRC-32."""
+    image += bytes(-len(image) % 4)
+    values = {"magic": records.MAGIC, "version": records.FORMAT_VERSION, "bytes": len(image), **header}
+    image[: records.HEADER.size] = records.HEADER.pack(**values)
+    values["hash"] = hashlib.sha256(image[records.HASH_FROM :]).digest()[:16]
+    image[: records.HEADER.size] = records.HEADER.pack(**values)
+    values["crc32"] = zlib.crc32(image[records.CRC_FROM :])
+    image[: records.HEADER.size] = records.HEADER.pack(**values)
+    return bytes(image)
+
+
+def _quant_json(quant: Quant | None) -> list[float] | None:
+    return None if quant is None else [quant.scale, quant.zero_point]
+
+
+def _quant_of(value: list[float] | None) -> Quant | None:
+    return None if value is None else Quant(float(value[0]), int(value[1]))
+
+
+def _trailer(pack: Pack) -> bytes:
+    meta = {
+        "name": pack.name,
+        "source": pack.source,
+        "inputs": [vars(p) for p in pack.inputs],
+        "outputs": [vars(p) for p in pack.outputs],
+        "tensors": {k: [list(t.shape), _quant_json(t.quant)] for k, t in pack.tensors.items()},
+        "offsets": pack.offsets,
+        "lifetimes": pack.lifetimes,
+        "ops": [vars(o) for o in pack.ops],
+        "points": [{**vars(p), "tap_quant": _quant_json(p.tap_quant)} for p in pack.points],
+        "steps": pack.steps,
+        "arena_lower_bound": pack.arena_lower_bound,
+        "extra": pack.extra,
+    }
+    text = json.dumps(meta, sort_keys=True, separators=(",", ":")).encode()
+    return TRAILER_MAGIC + len(text).to_bytes(4, "little") + zlib.crc32(text).to_bytes(4, "little") + text
+
+
+def device_bytes(data: bytes, what: str = "pack") -> bytes:
+    """The part of a .dhn file that goes to the device, after a check of magic, length and CRC-32."""
+    if len(data) < records.HEADER.size or data[:4] != records.MAGIC.to_bytes(4, "little"):
+        raise DhnError(f"{what} is not a dhn pack (no DHN1 at its start); make one with 'dhn-kit pack'")
+    header = records.HEADER.unpack(data)
+    if header["version"] != records.FORMAT_VERSION:
+        raise DhnError(
+            f"{what} has format version {header['version']}, this dhn-kit reads {records.FORMAT_VERSION}; pack it again"
+        )
+    if header["bytes"] > len(data):
+        raise DhnError(f"{what} is cut off: {len(data)} of {header['bytes']} bytes; copy or pack it again")
+    image = data[: header["bytes"]]
+    if zlib.crc32(image[records.CRC_FROM :]) != header["crc32"]:
+        raise DhnError(f"{what} is corrupted (CRC-32 differs); copy or pack it again")
+    return image
+
+
+def load_pack(path: Path) -> Pack:
+    """A main pack with its trailer, as `Pack.save` wrote it."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DhnError(f"cannot read {path}: {error.strerror}") from None
+    image = device_bytes(data, str(path))
+    if records.HEADER.unpack(image)["kind"] != records.KIND_MAIN:
+        raise DhnError(f"{path} is a hook bundle, not a main pack; pass it with --hooks")
+    return _from_trailer(image, _read_trailer(data[len(image) :], path))
+
+
+def _read_trailer(trailer: bytes, path: Path) -> dict[str, Any]:
+    size = int.from_bytes(trailer[8:12], "little")
+    text = trailer[16 : 16 + size]
+    if trailer[:8] != TRAILER_MAGIC or zlib.crc32(text) != int.from_bytes(trailer[12:16], "little"):
+        raise DhnError(f"{path} lacks its host part (names and layouts); use the file that 'dhn-kit pack' wrote")
+    meta: dict[str, Any] = json.loads(text)
+    return meta
+
+
+def _port(value: dict[str, Any]) -> Port:
+    value["user_shape"] = tuple(value["user_shape"])
+    value["perm"] = None if value["perm"] is None else tuple(value["perm"])
+    return Port(**value)
+
+
+def _hook_point(value: dict[str, Any]) -> HookPoint:
+    for key in ("tap_shape", "window", "feature_shape"):
+        value[key] = tuple(value[key])
+    value["tap_quant"] = _quant_of(value["tap_quant"])
+    value["skip"] = None if value["skip"] is None else tuple(value["skip"])
+    return HookPoint(**value)
+
+
+def _from_trailer(image: bytes, meta: dict[str, Any]) -> Pack:
+    tensors = {k: Tensor(k, (s[0], s[1], s[2]), _quant_of(q)) for k, (s, q) in meta["tensors"].items()}
+    return Pack(
+        data=image,
+        name=meta["name"],
+        inputs=[_port(p) for p in meta["inputs"]],
+        outputs=[_port(p) for p in meta["outputs"]],
+        tensors=tensors,
+        offsets=meta["offsets"],
+        lifetimes={k: (v[0], v[1], v[2]) for k, v in meta["lifetimes"].items()},
+        ops=[OpInfo(**o) for o in meta["ops"]],
+        points=[_hook_point(p) for p in meta["points"]],
+        steps=[(kind, index) for kind, index in meta["steps"]],
+        arena_lower_bound=meta["arena_lower_bound"],
+        source=meta["source"],
+        extra=meta["extra"],
+    )

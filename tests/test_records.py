@@ -1,0 +1,40 @@
+"""The host's record layouts are the runtime's."""
+# SPDX-License-Identifier: Apache-2.0
+
+import itertools
+
+from dhn_kit import records, resources, twin
+
+
+def test_every_record_has_the_size_that_the_c_compiler_gives_it() -> None:
+    sizes = [twin.library().twin_sizeof(i) for i in range(len(records.ALL))]
+    assert sizes == [r.size for r in records.ALL]
+
+
+def test_the_twin_keeps_as_many_hooks_as_the_host_reads() -> None:
+    assert twin.library().twin_sizeof(len(records.ALL)) == twin.MAX_HOOKS
+
+
+def test_records_survive_packing_and_unpacking() -> None:
+    values = {"shape": (1, 2, 3), "negate_b": 1, "a_stride": (6, 3, 1), "b_stride": (0, 0, 1), "a_mult": -5}
+    back = records.BINARY.unpack(records.BINARY.pack(**values))
+    assert {k: back[k] for k in values} == values
+
+
+def _documented(name: str) -> list[tuple[str, str]]:
+    """(type, field) rows of one record's table in FORMAT.md."""
+    text = (resources.path("firmware") / "FORMAT.md").read_text()
+    section = text.split(f"`{name}`, ", 1)[1].split("|---|---|---|\n", 1)[1]
+    rows = itertools.takewhile(lambda line: line.startswith("|"), section.splitlines())
+    return [tuple(cell.strip(" `") for cell in row.strip("|").split("|"))[1:] for row in rows]
+
+
+def test_format_md_states_every_record_field_by_field() -> None:
+    codes = {"B": "u8", "H": "u16", "h": "i16", "I": "u32", "i": "i32", "f": "f32"}
+    for record in records.ALL:
+        expected = []
+        for field, code in record.fields:
+            kind = "u8" if code.endswith("s") else codes[code[-1]]
+            count = code[:-1]
+            expected.append((f"{kind}[{count}]" if count else kind, field))
+        assert _documented(record.name) == expected, record.name
