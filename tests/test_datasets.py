@@ -110,7 +110,7 @@ def test_loading_takes_under_a_second_and_imports_neither_package() -> None:
 def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(DhnError, match="no data set 'cifar': choose one of mnist, smartwatch"):
         datasets.load("cifar")
-    with pytest.raises(DhnError, match="no split 'dev'.*train, hook, cal, test"):
+    with pytest.raises(DhnError, match=r"no split 'dev'.*train, hook, cal, test"):
         datasets.load("mnist").split("dev")
 
 
