@@ -1,0 +1,138 @@
+"""Reads what is known about a board from its file."""
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dhn_kit import resources
+from dhn_kit.errors import DhnError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Core:
+    """``flags`` select the instruction set; ``toolchain`` is a file under cmake/toolchains, empty: the host's own."""
+
+    name: str
+    compiler: str
+    flags: tuple[str, ...]
+    toolchain: str
+
+
+@dataclass(frozen=True)
+class Memory:
+    """``arena_bytes`` is what the application reserves for a model unless it is built for a larger one."""
+
+    flash_bytes: int
+    ram_bytes: int
+    arena_bytes: int
+
+
+@dataclass(frozen=True)
+class HookFlash:
+    """Erasable memory for hook bundles; ``slots`` are addresses, one for each of the two slots."""
+
+    base: int
+    bytes: int
+    page_bytes: int
+    slot_bytes: int
+    slots: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Link:
+    """How the host reaches the board: "serial", "tcp" (an emulator's serial port) or "pty"."""
+
+    kind: str
+    baud: int
+
+
+@dataclass(frozen=True)
+class Timer:
+    """``instructions_per_tick`` is 0 where a tick says nothing about executed instructions."""
+
+    tick_hz: int
+    instructions_per_tick: int
+
+
+@dataclass(frozen=True)
+class Emulator:
+    """``command`` has {elf}, {flash}, {port} and {pidfile} to fill in; ``package`` is the Debian package, if any."""
+
+    command: tuple[str, ...]
+    package: str
+
+
+@dataclass(frozen=True)
+class Board:
+    """``port`` is a folder under firmware/port, ``flavour`` a folder under mcu_kernels, ``cost`` terms per kernel."""
+
+    name: str
+    title: str
+    emulated: bool
+    port: str
+    flavour: str
+    core: Core
+    memory: Memory
+    hook_flash: HookFlash
+    link: Link
+    timer: Timer
+    emulator: Emulator | None
+    cost: dict[str, dict[str, float]]
+
+
+def list_boards(folder: Path | None = None) -> list[str]:
+    """Names of the boards that have a file, sorted."""
+    return sorted(p.stem for p in (folder or resources.path("boards")).glob("*.toml"))
+
+
+def load_board(name: str, folder: Path | None = None) -> Board:
+    """The board of that name; DhnError if there is none, or if its file lacks something."""
+    path = (folder or resources.path("boards")) / f"{name}.toml"
+    if name not in list_boards(folder):
+        raise DhnError(f"no board '{name}'; known boards: {', '.join(list_boards(folder))}")
+    try:
+        table = tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise DhnError(f"{path}: {error}; correct the file") from error
+    board = _read(Board, table, f"{path}: ")
+    if board.name != name:
+        raise DhnError(f"{path}: name is '{board.name}'; it must be the name of the file")
+    return board
+
+
+def _read(cls: type[T], table: dict[str, Any], where: str) -> T:
+    """A dataclass from a table of the same shape; every key must be known, every field given."""
+    hints = typing.get_type_hints(cls)
+    fields = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for key in table.keys() - fields:
+        raise DhnError(f"{where}'{key}' is not known; known are {', '.join(sorted(fields))}")
+    values = {}
+    for name in sorted(fields):
+        optional = isinstance(hints[name], types.UnionType)
+        if name not in table and not optional:
+            raise DhnError(f"{where}'{name}' is missing")
+        values[name] = _value(hints[name], table.get(name), f"{where}{name}: ")
+    return cls(**values)
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    if isinstance(hint, types.UnionType):
+        return None if value is None else _value(hint.__args__[0], value, where)
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return _read(typing.cast(type[Any], hint), value, where)
+    origin = typing.get_origin(hint) or hint
+    expected = {tuple: list}.get(origin, origin)
+    if not isinstance(value, expected) or isinstance(value, bool) != (expected is bool):
+        raise DhnError(f"{where}{value!r} where {expected.__name__} is expected")
+    if origin is tuple:
+        return tuple(_value(typing.get_args(hint)[0], v, where) for v in value)
+    return value
