@@ -1,0 +1,30 @@
+# What a newcomer types. Every target prepares what it needs.
+# SPDX-License-Identifier: Apache-2.0
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check lint wheel clean
+JOBS ?= 2
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+setup: ## system packages, virtual environment, host twin; quick when done
+	@scripts/setup.sh
+
+demo: setup ## one turn of the loop on the emulated board; report in build/demo
+	.venv/bin/dhn-kit demo --output build/demo
+
+test: setup lint ## lint, then all tests
+	.venv/bin/python -m pytest -n $(JOBS)
+
+check: setup lint ## lint, then the tests that take less than a minute
+	.venv/bin/python -m pytest -n $(JOBS) -m "not slow"
+
+lint: setup ## style, types, static checks
+	@scripts/lint.sh
+
+wheel: setup ## a wheel in dist/ that works outside the checkout
+	.venv/bin/python -m pip wheel -q --no-deps --no-build-isolation -w dist .
+
+clean: ## remove what was built, keep the virtual environment
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find host tests zoo -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,27 @@
+#!/bin/sh
+# Checks style, types and static faults of all code; prints what fails, and fails at the end if anything did.
+# SPDX-License-Identifier: Apache-2.0
+set -u
+cd "$(dirname "$0")/.."
+PATH="$PWD/.venv/bin:$PATH"
+failed=
+
+check() {
+    command -v "$1" >/dev/null || { echo "lint: $1 is missing; call 'make setup'" >&2; failed="$failed $1"; return; }
+    "$@" || failed="$failed $1"
+}
+
+c_files=$(find firmware mcu_kernels host/twin -name '*.[ch]' | sort)
+c_folders=$(echo "$c_files" | xargs -n1 dirname | sort -u)
+
+check ruff check -q .
+check ruff format -q --check .
+check mypy --no-error-summary
+# shellcheck disable=SC2086 # lists of words
+check clang-format --dry-run -Werror $c_files
+# shellcheck disable=SC2086,SC2046
+check cppcheck -q --std=c99 --enable=warning,portability,performance --inline-suppr --error-exitcode=1 \
+    --suppress=missingIncludeSystem --suppress=unusedStructMember $(echo $c_folders | sed 's/[^ ]*/-I &/g') $c_files
+check scripts/banned.sh
+
+[ -z "$failed" ] || { echo "lint: failed:$failed" >&2; exit 1; }
