@@ -111,7 +111,9 @@ def _one(b: Builder, n: OnnxNode, inferred: dict[str, tuple[int, ...]]) -> None:
         n.refuse(str(error), "move the channels or the batch less")
     value = b.values.get(n.outputs[0])
     expected = inferred.get(n.outputs[0])
-    if isinstance(value, Value) and expected is not None and value.shape != expected:
+    if n.attrs.get("ceil_mode") and isinstance(value, Value) and value.shape != expected:
+        inferred.clear()  # before opset 22 ONNX counts a last window that onnxruntime and we do not
+    elif isinstance(value, Value) and expected is not None and value.shape != expected:
         n.refuse(
             f"its result was understood as {list(value.shape)} but ONNX says {list(expected)}", "report this model"
         )

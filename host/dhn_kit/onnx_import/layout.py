@@ -112,7 +112,8 @@ def reshape(v: Value, shape: Sequence[int]) -> Value:
     leads = v.rank > 0 and v.axes[0] == (BATCH,)
     if v.batch > 1 and not (leads and shape and shape[0] == v.batch):
         raise LayoutError("the reshape moves the batch axis")
-    keep = leads and len(shape) > 0 and shape[0] == v.batch
+    # a batch of 1 that an earlier reshape took in comes back where a leading 1 does
+    keep = (leads or v.batch_axis is None) and len(shape) > 0 and shape[0] == v.batch
     inner = shape[1:] if keep else shape
     flat = merged(replace(v, axes=(tuple(a for axis in v.axes for a in axis if a != BATCH),)))
     counts: list[int] = []
@@ -153,7 +154,7 @@ def runs(order: Sequence[int]) -> list[list[int]]:
 
 
 def constant_in_memory(v: Value, constant: Array) -> Array:
-    """A constant that broadcasts against ``v``: one axis per atom, in memory order, of size 1 where it does not vary."""
+    """A constant that broadcasts against ``v``: one axis per atom in memory order, of size 1 where it does not vary."""
     if constant.ndim > v.rank:
         if math.prod(constant.shape[: constant.ndim - v.rank]) != 1:
             raise LayoutError(f"a constant of shape {list(constant.shape)} would enlarge {list(v.shape)}")

@@ -76,7 +76,10 @@ def unsqueeze(b: Builder, n: OnnxNode) -> None:
     rank = v.rank + len(axes)
     added = {int(a) % rank for a in axes}
     rest = iter(v.axes)
-    b.view(n, replace(v, axes=tuple(() if i in added else next(rest) for i in range(rank))))
+    axes_out = [() if i in added else next(rest) for i in range(rank)]
+    if v.batch_axis is None and v.batch == 1 and 0 in added:
+        axes_out[0] = (BATCH,)  # an earlier reshape took it in
+    b.view(n, replace(v, axes=tuple(axes_out)))
 
 
 def _axes(b: Builder, n: OnnxNode) -> Array | None:
