@@ -88,7 +88,7 @@ def run_node(node: Node, inputs: list[Floats], shape: Shape) -> Floats:
     return np.ascontiguousarray(y, np.float32)
 
 
-def _windows(x: Floats, kernel: tuple[int, int], attrs: Attrs, shape: Shape, fill: float) -> Floats:
+def windows(x: Array, kernel: tuple[int, int], attrs: Attrs, shape: Shape, fill: float) -> Array:
     """View (N, OH, OW, KH, KW, C) of the padded input."""
     top, left, bottom, right = attrs["pad"]
     sh, sw = attrs["stride"]
@@ -98,33 +98,40 @@ def _windows(x: Floats, kernel: tuple[int, int], attrs: Attrs, shape: Shape, fil
     n, h, w, c = x.strides
     view = (len(x), shape[0], shape[1], *kernel, x.shape[3])
     strides = (n, h * sh, w * sw, h * dh, w * dw, c)
-    windows: Floats = np.lib.stride_tricks.as_strided(x, view, strides, writeable=False)
-    return windows
+    return np.lib.stride_tricks.as_strided(x, view, strides, writeable=False)
 
 
-def _conv2d(inputs: list[Floats], attrs: Attrs, shape: Shape) -> Floats:
-    weight: Floats = attrs["weight"]
+def convolve(x: Array, weight: Array, attrs: Attrs, shape: Shape) -> Array:
+    """(N, H, W, C) with (OC, KH, KW, IC / groups) to (N, *shape) without bias, in the arrays' own dtype."""
     groups, (oc, kh, kw, ic) = attrs.get("groups", 1), weight.shape
-    windows = _windows(inputs[0], (kh, kw), attrs, shape, 0.0)
+    view = windows(x, (kh, kw), attrs, shape, 0.0)
     per = oc // groups
     parts = []
     for g in range(groups):
-        columns = windows[..., g * ic : (g + 1) * ic].reshape(-1, kh * kw * ic)
+        columns = view[..., g * ic : (g + 1) * ic].reshape(-1, kh * kw * ic)
         parts.append(columns @ weight[g * per : (g + 1) * per].reshape(per, -1).T)
     y = parts[0] if groups == 1 else np.concatenate(parts, axis=-1)
-    return np.asarray(y + attrs["bias"]).reshape(len(inputs[0]), *shape)
+    return y.reshape(len(x), *shape)
+
+
+def depthwise(x: Array, weight: Array, attrs: Attrs, shape: Shape) -> Array:
+    """(N, H, W, C) with (KH, KW, OC) to (N, *shape) without bias, in the arrays' own dtype."""
+    kh, kw, oc = weight.shape
+    repeated = x if oc == x.shape[3] else np.repeat(x, oc // x.shape[3], axis=3)
+    view = windows(repeated, (kh, kw), attrs, shape, 0.0)
+    y = np.zeros((len(x), *shape), x.dtype)
+    for i in range(kh):
+        for j in range(kw):
+            y += view[:, :, :, i, j] * weight[i, j]
+    return y
+
+
+def _conv2d(inputs: list[Floats], attrs: Attrs, shape: Shape) -> Floats:
+    return np.asarray(convolve(inputs[0], attrs["weight"], attrs, shape) + attrs["bias"], np.float32)
 
 
 def _depthwise_conv2d(inputs: list[Floats], attrs: Attrs, shape: Shape) -> Floats:
-    weight: Floats = attrs["weight"]
-    kh, kw, oc = weight.shape
-    x = inputs[0] if oc == inputs[0].shape[3] else np.repeat(inputs[0], oc // inputs[0].shape[3], axis=3)
-    windows = _windows(x, (kh, kw), attrs, shape, 0.0)
-    y = np.broadcast_to(attrs["bias"], (len(x), *shape)).astype(np.float32)
-    for i in range(kh):
-        for j in range(kw):
-            y += windows[:, :, :, i, j] * weight[i, j]
-    return y
+    return np.asarray(depthwise(inputs[0], attrs["weight"], attrs, shape) + attrs["bias"], np.float32)
 
 
 def _fully_connected(inputs: list[Floats], attrs: Attrs, shape: Shape) -> Floats:
@@ -146,17 +153,17 @@ def _concat(inputs: list[Floats], attrs: Attrs, shape: Shape) -> Floats:
 
 
 def _max_pool(inputs: list[Floats], attrs: Attrs, shape: Shape) -> Floats:
-    windows = _windows(inputs[0], attrs["kernel"], attrs, shape, -np.inf)
-    y = windows[:, :, :, 0, 0].copy()
+    view = windows(inputs[0], attrs["kernel"], attrs, shape, -np.inf)
+    y = view[:, :, :, 0, 0].copy()
     for i, j in np.ndindex(*attrs["kernel"]):
-        np.maximum(y, windows[:, :, :, i, j], out=y)
+        np.maximum(y, view[:, :, :, i, j], out=y)
     return y
 
 
 def _avg_pool(inputs: list[Floats], attrs: Attrs, shape: Shape) -> Floats:
-    total = _windows(inputs[0], attrs["kernel"], attrs, shape, 0.0).sum(axis=(3, 4), dtype=np.float64)
+    total = windows(inputs[0], attrs["kernel"], attrs, shape, 0.0).sum(axis=(3, 4), dtype=np.float64)
     ones = np.ones((1, *inputs[0].shape[1:3], 1), np.float32)
-    count = _windows(ones, attrs["kernel"], attrs, shape, 0.0).sum(axis=(3, 4))
+    count = windows(ones, attrs["kernel"], attrs, shape, 0.0).sum(axis=(3, 4))
     return np.asarray(total / count, np.float32)
 
 

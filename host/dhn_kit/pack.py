@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,7 @@ def pack(graph: Graph, arch: str = "ref", points: list[HookPoint] | None = None,
     lowered = lower(graph, arch)
     steps = _steps(lowered, points)
     memory = _place(lowered, points, steps)
-    data = _write_main(lowered, points, steps, memory)
+    data = write_main(lowered, points, steps, memory.offsets, memory.size)
     ops = [OpInfo(o.name, o.kernel.op, o.kernel.name, o.node, o.macs, o.outputs) for o in lowered.ops]
     return Pack(
         data,
@@ -265,19 +266,21 @@ class _Program:
         return offsets[operand.tensor] + operand.offset
 
     def run(self, op: Op, index: int, offsets: dict[str, int]) -> None:
-        if op.kernel.id not in self.kernels:
-            self.kernels.append(op.kernel.id)
-        params = op.params(self.pool)
-        self.data += records.INSTR.pack(
-            bytes=records.INSTR.size + len(params),
-            kind=records.INSTR_RUN,
-            kernel=self.kernels.index(op.kernel.id),
+        self.call(
+            op.kernel.id,
+            op.params(self.pool),
             index=index,
             in0=self.ref(op.in0, offsets),
             in1=self.ref(op.in1, offsets),
             out=self.ref(op.out, offsets),
         )
-        self.data += params
+
+    def call(self, kernel: int, params: bytes, **operands: int) -> None:
+        if kernel not in self.kernels:
+            self.kernels.append(kernel)
+        size = records.INSTR.size + len(params)
+        number = self.kernels.index(kernel)
+        self.data += records.INSTR.pack(bytes=size, kind=records.INSTR_RUN, kernel=number, **operands) + params
 
     def mark(self, kind: int, index: int = 0) -> None:
         self.data += records.INSTR.pack(bytes=records.INSTR.size, kind=kind, index=index)
@@ -292,46 +295,60 @@ def emit_program(ops: list[Op], offsets: dict[str, int], kernels: list[int], at:
     return bytes(program.data)
 
 
-def _write_main(lowered: Lowered, points: list[HookPoint], steps: list[tuple[str, int]], memory: _Memory) -> bytes:
+#: Extra kernel calls before a step: (kernel id, arena offset, parameters). For tests of the memory plan.
+Extra = Callable[[int], list[tuple[int, int, bytes]]]
+
+
+def write_main(
+    lowered: Lowered,
+    points: list[HookPoint],
+    steps: list[tuple[str, int]],
+    offsets: dict[str, int],
+    arena_bytes: int,
+    extra: Extra | None = None,
+) -> bytes:
+    """The device's bytes of a main pack whose tensors have their places."""
     pool = ConstPool(records.HEADER.size)
     kernels: list[int] = []
     # The first pass fills the constant pool, whose size fixes where the program starts.
-    _emit_steps(_Program(0, pool, kernels), lowered, steps, memory.offsets)
+    _emit_steps(_Program(0, pool, kernels), lowered, steps, offsets, extra)
     consts = pool.bytes()
     image = bytearray(bytes(records.HEADER.size) + consts)
     program = _Program(len(image), pool, kernels)
-    starts = _emit_steps(program, lowered, steps, memory.offsets)
+    starts = _emit_steps(program, lowered, steps, offsets, extra)
     assert pool.bytes() == consts
     header: dict[str, Any] = {"program": len(image), "program_bytes": len(program.data)}
     image += program.data
     header["points"] = len(image)
     for point in points:
-        image += _point_record(point, lowered, steps, starts, memory.offsets, points)
+        image += _point_record(point, lowered, steps, starts, offsets, points)
     header["io"] = len(image)
     for port in (*lowered.graph.inputs, *lowered.graph.outputs):
-        image += _io_record(lowered.tensors[port.tensor], memory.offsets)
+        image += _io_record(lowered.tensors[port.tensor], offsets)
     header["kernels"] = len(image)
     image += b"".join(k.to_bytes(2, "little") for k in kernels)
     return finish(
         image,
         kind=records.KIND_MAIN,
-        arena_bytes=memory.size,
+        arena_bytes=arena_bytes,
         kernel_count=len(kernels),
         input_count=len(lowered.graph.inputs),
         output_count=len(lowered.graph.outputs),
         point_count=len(points),
-        keep=memory.offsets.get(KEEP, 0),
+        keep=offsets.get(KEEP, 0),
         keep_bytes=KEEP_BYTES if points else 0,
         **header,
     )
 
 
 def _emit_steps(
-    program: _Program, lowered: Lowered, steps: list[tuple[str, int]], offsets: dict[str, int]
+    program: _Program, lowered: Lowered, steps: list[tuple[str, int]], offsets: dict[str, int], extra: Extra | None
 ) -> list[int]:
     """Start offset of every step, and of the END behind them."""
     starts = []
-    for kind, index in steps:
+    for step, (kind, index) in enumerate(steps):
+        for kernel, out, params in extra(step) if extra else ():
+            program.call(kernel, params, out=out)
         starts.append(program.here)
         if kind == "op":
             program.run(lowered.ops[index], index, offsets)
