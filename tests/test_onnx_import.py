@@ -226,6 +226,30 @@ def test_dead_branch_and_its_tensors_are_removed() -> None:
     assert set(graph.tensors) == {"x", y}
 
 
+def test_zero_padding_before_a_convolution_becomes_its_own() -> None:
+    net = Net(("N", 3, 7, 6))
+    net.add("Pad", net.ints([0, 0, 0, 1, 0, 0, 2, 1]))
+    net.conv(4, 3, (3, 3), strides=[2, 2], pads=[1, 0, 0, 0])
+    graph = assert_same(net)
+    assert ops(graph) == {"conv2d": 1}
+    assert graph.nodes[0].attrs["pad"] == (1, 1, 1, 0)  # as far as windows reach
+
+
+def test_other_padding_before_a_convolution_stays_a_node() -> None:
+    for amounts, value in (([0, 0, 1, 1, 0, 0, 1, 1], 0.5), ([0, 1, 1, 1, 0, 0, 1, 1], 0.0)):
+        net = Net()
+        net.add("Pad", net.ints(amounts), net.const(value))
+        net.conv(4, 3 + amounts[1], (3, 3))
+        assert ops(assert_same(net)) == {"pad": 1, "conv2d": 1}
+
+
+def test_constant_along_the_width_after_a_convolution_is_not_taken_for_one_per_channel() -> None:
+    net = Net(("N", 1, 3, 3))
+    net.conv(3, 1, (1, 1))
+    net.add("Mul", net.randn(3))
+    assert_same(net)
+
+
 def test_average_that_counts_padding_pads_explicitly() -> None:
     net = Net()
     net.add("AveragePool", kernel_shape=[3, 3], pads=[1, 0, 1, 1], strides=[2, 2], count_include_pad=1)

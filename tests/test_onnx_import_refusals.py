@@ -137,6 +137,13 @@ def test_weight_that_is_an_input_is_refused() -> None:
     assert "input 'w' must be a constant" in refusal(net.model().SerializeToString())
 
 
+def test_unused_input_is_named() -> None:
+    net = Net()
+    net.inputs.append(("spare", ("N", 3)))
+    net.add("Relu")
+    assert "input 'spare' is not used" in refusal(net.model().SerializeToString())
+
+
 def test_inputs_of_another_type_are_refused() -> None:
     net = Net()
     net.add("Relu")

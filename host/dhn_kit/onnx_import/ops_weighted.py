@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,12 @@ from dhn_kit.onnx_import.window import Window, window_of
 
 
 def conv(b: Builder, n: OnnxNode) -> None:
-    """Cases: 1-D as height 1; groups == channels > 1 is depthwise; anything else is conv2d with ``groups``."""
+    """Cases: 1-D as height 1; groups == channels > 1 is depthwise; anything else is conv2d with ``groups``.
+
+    Zeros padded by a node of their own become padding of the convolution.
+    """
     tensor, v = as_image(b, n)
+    tensor, n = _absorb_pad(b, n, tensor, v)
     weight = _float_constant(b, n, 1)
     if weight.ndim != v.rank:
         n.refuse(
@@ -33,6 +38,20 @@ def conv(b: Builder, n: OnnxNode) -> None:
     window = window_of(n, b.shape(tensor), (weight.shape[2], weight.shape[3]), v.rank - 2)
     out = _emit_conv(b, n, tensor, weight, bias, groups, window)
     b.result(n, image(b, n, out, v.rank, v.batch_axis))
+
+
+def _absorb_pad(b: Builder, n: OnnxNode, tensor: str, v: Value) -> tuple[str, OnnxNode]:
+    """The tensor before a ``pad`` that only this convolution reads, and the convolution with that much more padding."""
+    pad = b.producers.get(tensor)
+    if pad is None or pad.op != "pad" or pad.attrs["value"] != 0.0 or tensor != v.tensor or not b.sole(n):
+        return tensor, n
+    (top, bottom), (left, right), channels = pad.attrs["pad"]
+    if channels != (0, 0) or n.attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+        return tensor, n
+    more = [top, left, bottom, right] if v.rank == 4 else [left, right]
+    own = n.attrs.get("pads") if n.attrs.get("auto_pad", "NOTSET") == "NOTSET" else None
+    pads = [x + y for x, y in zip(more, own or [0] * len(more), strict=True)]
+    return pad.inputs[0], replace(n, attrs={**n.attrs, "pads": pads, "auto_pad": "NOTSET"})
 
 
 def _emit_conv(b: Builder, n: OnnxNode, tensor: str, weight: Array, bias: Array, groups: int, window: Window) -> str:
