@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
+import onnx
 import pytest
 
 from dhn_kit import optable
@@ -31,5 +32,11 @@ def test_each_node_test_passes_or_is_refused_by_name(op: str) -> None:
 
 
 def test_operator_table_in_the_docs_is_current() -> None:
-    text = optable.render(verdict(c.name) for c in node_cases())
-    assert text == DOCS.read_text(), "run: PYTHONPATH=host:tests python -m dhn_kit.optable > docs/operators.md"
+    text, docs = optable.render(verdict(c.name) for c in node_cases()), DOCS.read_text()
+    if f"onnx {onnx.__version__}." not in docs:  # another release has other tests, but not other operators
+        text, docs = "\n".join(operators(text)), "\n".join(operators(docs))
+    assert text == docs, "run: PYTHONPATH=host:tests python -m dhn_kit.optable > docs/operators.md"
+
+
+def operators(table: str) -> list[str]:
+    return [line.split("|")[1] for line in table.split("## Refused")[0].splitlines() if line.startswith("|")]
