@@ -1,0 +1,136 @@
+"""Reads what commands are given: networks, packs and arrays, whatever the user may have named by mistake."""
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dhn_kit.boards import Board, load_board
+from dhn_kit.commands import console
+from dhn_kit.errors import DhnError
+from dhn_kit.graph import Array, Graph
+from dhn_kit.project import SETTINGS, load_project
+
+if TYPE_CHECKING:
+    from dhn_kit.quantize import Method
+
+DEFAULT_BOARD = "qemu-cortex-m4"
+
+RANDOM_SAMPLES = 64
+
+
+@dataclass
+class Quantized:
+    """A network ready to be packed. ``float_graph`` and ``x`` are None where the file was int8 already."""
+
+    graph: Graph
+    float_graph: Graph | None = None
+    x: Array | None = None
+    y: Array | None = None
+
+
+def load_target(board: str | None) -> Board:
+    """The board that was asked for, else that of the project in the current folder, else the emulated Cortex-M4."""
+    if board is None and Path(SETTINGS).is_file():
+        board = load_project(Path()).board
+    return load_board(board or DEFAULT_BOARD)
+
+
+def model_and_calib(model: Path | None, calib: str | None) -> tuple[Path, str | None]:
+    """The network that was asked for, else network and calibration data of the project in the current folder."""
+    if model is not None:
+        return model, calib
+    if not Path(SETTINGS).is_file():
+        raise DhnError(f"no MODEL given, and no {SETTINGS} here that names one; name a network or call 'dhn-kit init'")
+    project = load_project(Path())
+    return project.model, calib or (str(project.calib) if project.calib.is_file() else None)
+
+
+def existing_file(path: Path) -> Path:
+    if path.is_dir():
+        raise DhnError(f"{path} is a folder; name a file")
+    if not path.is_file():
+        raise DhnError(f"{path} does not exist; check the path")
+    return path
+
+
+def writable_file(path: Path) -> Path:
+    """Asked before the work starts, so that nobody waits for a result that cannot be written."""
+    if path.is_dir():
+        raise DhnError(f"{path} is a folder; name a file to write")
+    if not path.resolve().parent.is_dir():
+        raise DhnError(f"{path}: the folder {path.resolve().parent} does not exist; create it first")
+    return path
+
+
+def starts_with(path: Path, magic: bytes, at: int = 0) -> bool:
+    with existing_file(path).open("rb") as file:
+        return file.read(at + len(magic))[at:] == magic
+
+
+def is_pack(path: Path) -> bool:
+    return starts_with(path, b"DHN1")
+
+
+def load_model(path: Path) -> Graph:
+    """A network by its content: a .tflite carries its own mark, everything else must be ONNX."""
+    if is_pack(path):
+        raise DhnError(f"{path} is a pack; this command takes a network as .onnx or .tflite")
+    if starts_with(path, b"TFL3", at=4):
+        from dhn_kit.tflite_import import import_tflite
+
+        return import_tflite(path)
+    from dhn_kit.onnx_import import import_onnx
+
+    return import_onnx(path)
+
+
+def load_arrays(path: Path) -> dict[str, Array]:
+    """All arrays of an .npz file."""
+    existing_file(path)
+    try:
+        file = np.load(path, allow_pickle=False)
+        if isinstance(file, np.ndarray):
+            raise DhnError(f"{path} holds one array without a name; write it with numpy.savez(path, x=array)")
+        with file:
+            return {name: file[name] for name in file.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DhnError(f"{path} is not a readable .npz file; write it with numpy.savez(path, x=array)") from error
+
+
+def load_xy(path: Path) -> tuple[Array, Array | None]:
+    """The array ``x``, and the labels ``y`` where there are any."""
+    arrays = load_arrays(path)
+    if "x" not in arrays:
+        there = ", ".join(sorted(arrays)) or "nothing"
+        raise DhnError(f"{path} has no array 'x' (it has {there}); write it with numpy.savez(path, x=array)")
+    return arrays["x"], arrays.get("y")
+
+
+def load_quantized(path: Path, calib: str | None, method: Method | None) -> Quantized:
+    """Imports a network, and calibrates it where it is not int8 yet."""
+    from dhn_kit.quantize import check_calibration, quantize
+
+    with console.busy(f"importing {path}"):
+        graph = load_model(path)
+    if graph.quantized:
+        return Quantized(graph)
+    if calib is None:
+        raise DhnError(f"{path} is a float network; give calibration data with --calib data.npz (array 'x')")
+    x, y = _random_data(graph) if calib == "random" else load_xy(Path(calib))
+    check_calibration(graph, x, y)
+    with console.busy("quantising"):
+        quantized = quantize(graph, x, method) if method else quantize(graph, x)
+    return Quantized(quantized, graph, x, y)
+
+
+def _random_data(graph: Graph) -> tuple[Array, None]:
+    console.warn("calibrated on random numbers: good for benchmarks, the answers mean nothing")
+    shape = (RANDOM_SAMPLES, *graph.inputs[0].user_shape)
+    return np.random.default_rng(0).standard_normal(shape).astype(np.float32), None

@@ -1,0 +1,188 @@
+"""Commands on the host alone: inspect and pack."""
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dhn_kit.commands import console, options
+from dhn_kit.commands.inputs import (
+    Quantized,
+    is_pack,
+    load_model,
+    load_quantized,
+    load_target,
+    model_and_calib,
+    writable_file,
+)
+from dhn_kit.errors import DhnError
+
+if TYPE_CHECKING:
+    from dhn_kit import boards, inspection
+    from dhn_kit import pack as packing
+    from dhn_kit.quantize import Agreement
+
+
+def inspect(
+    network: Annotated[
+        Path | None,
+        typer.Argument(metavar="PACK_OR_MODEL", help="A pack, or a network as .onnx or .tflite; or dhn-kit.toml's."),
+    ] = None,
+    calib: options.Calib = None,
+    method: options.Method = None,
+    board: options.Board = None,
+    json: options.Json = False,
+) -> None:
+    """Show what is in a network or a pack.
+
+    Operators, work, parameters; with calibration data (or from an int8 network) also how far int8 is from float per
+    layer, where hooks may act, and the memory plan beside its lower bound.
+
+    \b
+    Examples:
+      dhn-kit inspect model.onnx
+      dhn-kit inspect model.onnx --calib calib.npz
+      dhn-kit inspect model.tflite --json
+      dhn-kit inspect model.dhn
+    """
+    from dhn_kit import inspection
+    from dhn_kit.pack import load_pack, pack
+
+    target = load_target(board)
+    path, calib = model_and_calib(network, calib)
+    agreed = None
+    if is_pack(path):
+        summary = inspection.summarize_pack(load_pack(path))
+    elif calib is None and not (graph := load_model(path)).quantized:
+        summary = inspection.summarize(graph)
+    else:
+        quantized = load_quantized(path, calib, method)
+        packed = pack(quantized.graph, target.flavour)
+        sqnr, agreed = _quality(quantized, packed)
+        summary = inspection.summarize(quantized.graph, packed, sqnr)
+    if json:
+        console.emit_json({"summary": summary, "agreement": agreed})
+        return
+    _show(summary, agreed)
+
+
+def _quality(quantized: Quantized, packed: packing.Pack) -> tuple[dict[str, float], Agreement | None]:
+    """SQNR by node, and how often int8 (on the twin) and float agree, on the data that it was calibrated with."""
+    from dhn_kit.quantize import agreement, sqnr_table
+    from dhn_kit.twin import Twin
+
+    real, x = quantized.float_graph, quantized.x
+    if real is None or x is None:
+        return {}, None
+    with console.busy("comparing int8 with float"):
+        table = sqnr_table(real, quantized.graph, x)
+        answers = Twin(packed).run(quantized.graph.quantize_input(x)).output
+        agreed = agreement(real, answers, x, quantized.y)
+    return {row.node: row.db for row in table}, agreed
+
+
+def _show(summary: inspection.Summary, agreed: Agreement | None) -> None:
+    kind = "int8" if summary.quantized else "float (give --calib for int8, hook points and memory)"
+    parameters = f", {summary.parameters:,} parameters" if summary.parameters else ""
+    console.line(f"{summary.name}: {kind}, {summary.macs:,} MACs{parameters}")
+    for word, ports in (("input", summary.inputs), ("output", summary.outputs)):
+        for port in ports:
+            quant = f", scale {port.scale:.6g}, zero point {port.zero_point}" if port.scale is not None else ""
+            console.line(f"{word} {port.name}: {port.dtype} {_shape(port.shape)}{quant}")
+    if agreed is not None:
+        console.line(
+            f"int8 answers as float does for {agreed.same_top1:.2%} of {agreed.n:,} samples{_accuracies(agreed)}"
+        )
+    console.line("")
+    rows = ((n.name, n.op, _shape(n.shape), n.macs, n.parameters, n.sqnr_db) for n in summary.nodes)
+    console.table("Operators", ("name", "op", "output", ">MACs", ">parameters", ">SQNR dB"), rows)
+    if summary.memory is not None:
+        _show_packed(summary, summary.memory)
+
+
+def _accuracies(agreed: Agreement) -> str:
+    if agreed.accuracy_float is None or agreed.accuracy_int8 is None:
+        return ""
+    return f"; accuracy {agreed.accuracy_float:.2%} in float, {agreed.accuracy_int8:.2%} in int8"
+
+
+def _show_packed(summary: inspection.Summary, memory: inspection.MemorySummary) -> None:
+    points = (
+        (p.index, p.name, _shape(p.tap_shape), p.feature_bytes, f"{p.work_left:.0%}", "yes" if p.can_skip else "no")
+        for p in summary.points
+    )
+    console.table("Hook points", (">", "name", "tap", ">feature bytes", ">work left", "skip"), points)
+    console.table("Memory over time", ("buffer", ">offset", ">bytes", ">from step", ">to step"), memory.buffers)
+    console.line(f"arena {memory.arena_bytes:,} bytes (lower bound {memory.lower_bound:,})")
+    console.line(f"flash {memory.flash_bytes:,} bytes, pack {(summary.hash or '')[:12]}")
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "x".join(str(n) for n in shape)
+
+
+def pack(
+    model: options.Model = None,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="MODEL.DHN", help="File to write.")] = Path(
+        "model.dhn"
+    ),
+    calib: options.Calib = None,
+    method: options.Method = None,
+    board: options.Board = None,
+    json: options.Json = False,
+) -> None:
+    """Quantise a network and pack it as a program for a board.
+
+    The pack is the same with and without hooks; hooks are attached later, by their own bundle.
+
+    \b
+    Examples:
+      dhn-kit pack model.onnx --calib calib.npz -o model.dhn
+      dhn-kit pack model.onnx --calib calib.npz --method mse -o model.dhn
+      dhn-kit pack model.tflite --board posix -o model.dhn
+    """
+    from dhn_kit import pack as packing
+    from dhn_kit.inspection import multiplies
+
+    target = load_target(board)
+    writable_file(output)
+    quantized = load_quantized(*model_and_calib(model, calib), method)
+    with console.busy("packing"):
+        packed = packing.pack(quantized.graph, target.flavour)
+    check_fit(packed, target)
+    try:
+        packed.save(output)
+    except OSError as error:
+        raise DhnError(f"cannot write {output}: {error.strerror}; choose another place") from error
+    result = {
+        "pack": str(output),
+        "hash": packed.hash,
+        "flash_bytes": len(packed.data),
+        "arena_bytes": packed.arena_bytes,
+        "arena_lower_bound": packed.arena_lower_bound,
+        "macs": sum(multiplies(op) for op in packed.ops),
+        "hook_points": len(packed.points),
+    }
+    if json:
+        console.emit_json(result)
+        return
+    console.line(
+        f"{output}: {result['flash_bytes']:,} bytes of flash, {packed.arena_bytes:,} bytes of arena "
+        f"(lower bound {packed.arena_lower_bound:,}), {result['macs']:,} MACs, {len(packed.points)} hook points"
+    )
+
+
+def check_fit(packed: packing.Pack, board: boards.Board) -> None:
+    """DhnError if the board's memories cannot hold the pack and its arena; code and stack come on top."""
+    for what, needed, there, remedy in (
+        ("flash", len(packed.data), board.memory.flash_bytes, "use fewer weights"),
+        ("RAM", packed.arena_bytes, board.memory.ram_bytes, "use smaller feature maps"),
+    ):
+        if needed > there:
+            raise DhnError(
+                f"{packed.name} needs {needed:,} bytes of {what}, {board.name} has {there:,}: "
+                f"{needed - there:,} too many; {remedy}, or a larger board"
+            )

@@ -1,0 +1,50 @@
+"""Arguments and options that several commands share, so that they read the same everywhere."""
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+Model = Annotated[
+    Path | None,
+    typer.Argument(metavar="MODEL", help="Network: .onnx or int8 .tflite. Default: that of dhn-kit.toml."),
+]
+Network = Annotated[
+    Path,
+    typer.Argument(metavar="PACK_OR_MODEL", help="A .dhn pack, or a network as .onnx or .tflite.", show_default=False),
+]
+PackFile = Annotated[
+    Path, typer.Argument(metavar="PACK", help="Main pack, made by 'dhn-kit pack'.", show_default=False)
+]
+Store = Annotated[Path, typer.Argument(metavar="STORE", help="Sample store, an SQLite file.", show_default=False)]
+Calib = Annotated[
+    str | None,
+    typer.Option(
+        "--calib",
+        metavar="DATA.NPZ",
+        help="Calibration data: array 'x' in the model's input layout, optional labels 'y'. 'random': benchmarks only.",
+    ),
+]
+Method = Annotated[
+    Literal["minmax", "percentile", "mse"] | None, typer.Option("--method", help="How ranges are chosen.")
+]
+Board = Annotated[
+    str | None,
+    typer.Option(
+        "--board",
+        "-b",
+        metavar="BOARD",
+        help="See 'dhn-kit boards'. Default: that of dhn-kit.toml, else qemu-cortex-m4.",
+    ),
+]
+Port = Annotated[
+    str | None,
+    typer.Option("--port", "-p", metavar="PORT", help="Serial port of the board; emulated boards need none."),
+]
+Hooks = Annotated[
+    Path | None, typer.Option("--hooks", metavar="HOOKS.DHN", help="Hook bundle to attach; without it none is.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
