@@ -1,0 +1,111 @@
+/* The device application's single loop. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "app.h"
+
+#include <string.h>
+
+#include "dhn.h"
+#include "hal.h"
+
+static app_t app;
+static frame_buffer_t sample_frame;
+
+int __attribute__((weak)) app_read_input(uint16_t index, int8_t *in, uint32_t bytes)
+{
+    (void)index;
+    (void)in;
+    (void)bytes;
+    return -1;
+}
+
+static bool attach(void *context, const void *bundle, uint32_t bytes, bool really)
+{
+    app_t *self = context;
+    if (self->runner.status != DHN_OK)
+        return false;
+    if (!really) {
+        dhn_model_t trial = self->runner.model;
+        return dhn_attach(&trial, bundle, bytes) == DHN_OK;
+    }
+    bool done = true;
+    if (bundle == NULL)
+        dhn_detach(&self->runner.model);
+    else
+        done = dhn_attach(&self->runner.model, bundle, bytes) == DHN_OK;
+    sampler_resize(&self->sampler);
+    return done;
+}
+
+dhn_status_t app_infer(app_t *self, uint32_t tag, uint16_t mode, uint16_t point, uint8_t flags)
+{
+    bool policies = flags & RUN_POLICIES;
+    bool sampled = policies || flags & RUN_WANT_SAMPLE;
+    if (sampled && sampler_open(&self->sampler, policies))
+        mode = DHN_SHADOW;
+    dhn_status_t status =
+        runner_run(&self->runner, mode, point, flags & RUN_PER_OP, sampled ? sampler_point : NULL, &self->sampler);
+    if (sampled)
+        sampler_close(&self->sampler, tag, point, mode != DHN_GATED, policies, flags & RUN_WANT_SAMPLE);
+    return status;
+}
+
+void app_drain(app_t *self)
+{
+    while (sampler_send(&self->sampler, &sample_frame)) {
+    }
+}
+
+/* A reset or a change of speed waits until its reply is out. */
+static void act_on_request(app_t *self)
+{
+    if (self->reset_asked)
+        hal_reset();
+    if (self->baud_asked == 0)
+        return;
+    if (hal_set_baud(self->baud_asked) == 0) {
+        self->baud_trial = true;
+        self->baud_since = hal_ticks();
+    }
+    self->baud_asked = 0;
+}
+
+/* A host that does not follow to the new speed would be lost for good. */
+static void watch_baud(app_t *self, uint32_t good_frames)
+{
+    if (good_frames > 0)
+        self->baud_trial = false;
+    if (!self->baud_trial || hal_ticks() - self->baud_since < APP_BAUD_PATIENCE_S * hal_tick_hz())
+        return;
+    (void)hal_set_baud(APP_BAUD);
+    self->baud_trial = false;
+}
+
+static void start(app_t *self)
+{
+    runner_start(&self->runner);
+    self->boot_id = hal_random_seed();
+    sampler_start(&self->sampler, &self->runner, self->boot_id);
+    link_start(&self->link, app_request, self);
+    if (self->runner.status == DHN_OK)
+        slots_start(&self->slots, dhn_header(&self->runner.model)->hash, attach, self);
+}
+
+int main(int argc, char **argv)
+{
+    static uint8_t bytes[64];
+    hal_init(argc, argv);
+    start(&app);
+    for (;;) {
+        size_t count = hal_read(bytes, sizeof bytes);
+        uint32_t good = 0;
+        for (size_t i = 0; i < count; i++) {
+            uint32_t frames = link_receive(&app.link, bytes + i, 1);
+            good += frames;
+            if (frames > 0)
+                act_on_request(&app);
+        }
+        watch_baud(&app, good);
+        if (count == 0 && !sampler_send(&app.sampler, &sample_frame))
+            hal_idle();
+    }
+}

@@ -1,0 +1,29 @@
+/* What the generated model.c and registry.c supply to the application. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef MODEL_H
+#define MODEL_H
+
+#include <stdint.h>
+
+#include "dhn.h"
+
+extern const uint8_t model_pack[]; /* aligned to 16, in flash */
+extern const uint32_t model_pack_bytes;
+
+extern uint8_t model_arena[]; /* aligned to 16 */
+extern const uint32_t model_arena_bytes;
+
+extern uint32_t model_segment_ticks[]; /* one per hook point, and one */
+extern const uint16_t model_segments;
+extern uint32_t model_op_ticks[]; /* one per operator of the main program */
+extern const uint16_t model_ops;
+
+extern uint8_t model_sample_memory[]; /* aligned to 4 */
+extern const uint32_t model_sample_bytes;
+
+extern const dhn_kernel_t model_registry[];
+extern const uint16_t model_registry_count;
+
+extern const char model_board_name[]; /* at most 31 characters */
+
+#endif

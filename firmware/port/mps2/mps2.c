@@ -1,0 +1,180 @@
+/* The HAL on Arm's MPS2 boards AN385, AN386 and AN500, as QEMU emulates them. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "hal.h"
+
+#include <string.h>
+
+/* CMSDK APB UART 0 (Arm DDI 0479, section 4.3). */
+typedef struct {
+    volatile uint32_t data, state, control, interrupt, baud_divider;
+} uart_t;
+#define UART0 ((uart_t *)0x40004000u)
+enum { UART_TX_FULL = 1, UART_RX_FULL = 2, UART_TX_ON = 1, UART_RX_ON = 2, UART_RX_INTERRUPT = 8, UART_RX_CLEAR = 2 };
+
+/* Armv7-M system control space (Arm DDI 0403, section B3). */
+#define SYST_CSR (*(volatile uint32_t *)0xE000E010u)
+#define SYST_RVR (*(volatile uint32_t *)0xE000E014u)
+#define SYST_CVR (*(volatile uint32_t *)0xE000E018u)
+#define SCB_ICSR (*(volatile uint32_t *)0xE000ED04u)
+#define SCB_AIRCR (*(volatile uint32_t *)0xE000ED0Cu)
+#define NVIC_ISER0 (*(volatile uint32_t *)0xE000E100u)
+enum { SYST_ON = 7, SYST_PERIOD = 1 << 24, ICSR_PENDSTSET = 1 << 26 };
+#define AIRCR_RESET 0x05FA0004u
+
+#define CLOCK_HZ 25000000u
+
+/* The flash chip is 16 MB of RAM that QEMU keeps in a file; slots use its start. */
+#define FLASH_BASE 0x21000000u
+#ifndef MPS2_FLASH_BYTES
+#define MPS2_FLASH_BYTES (128u * 1024u)
+#endif
+#ifndef MPS2_FLASH_PAGE
+#define MPS2_FLASH_PAGE 4096u
+#endif
+
+/* One writer (the interrupt moves head), one reader (hal_read moves tail): needs no lock. */
+enum { RING = 4096 };
+static uint8_t ring[RING];
+static volatile uint32_t ring_head, ring_tail;
+static volatile uint32_t overflow;
+static volatile uint32_t wraps;
+
+void mps2_uart_rx(void);
+void mps2_systick(void);
+
+void mps2_uart_rx(void)
+{
+    UART0->interrupt = UART_RX_CLEAR;
+    while (UART0->state & UART_RX_FULL) {
+        uint8_t byte = (uint8_t)UART0->data;
+        if (ring_head - ring_tail < RING) {
+            ring[ring_head % RING] = byte;
+            ring_head++;
+        } else {
+            overflow++;
+        }
+    }
+}
+
+void mps2_systick(void)
+{
+    wraps++;
+}
+
+void hal_init(int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    SYST_RVR = SYST_PERIOD - 1;
+    SYST_CVR = 0;
+    SYST_CSR = SYST_ON;
+    UART0->baud_divider = 16; /* the smallest that the UART accepts; emulated lines do not wait */
+    UART0->control = UART_TX_ON | UART_RX_ON | UART_RX_INTERRUPT;
+    NVIC_ISER0 = 1;
+}
+
+size_t hal_read(uint8_t *to, size_t capacity)
+{
+    uint32_t tail = ring_tail;
+    size_t count = ring_head - tail;
+    if (count > capacity)
+        count = capacity;
+    for (size_t i = 0; i < count; i++)
+        to[i] = ring[(tail + i) % RING];
+    ring_tail = tail + (uint32_t)count;
+    return count;
+}
+
+void hal_write(const uint8_t *from, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i++) {
+        while (UART0->state & UART_TX_FULL) {
+        }
+        UART0->data = from[i];
+    }
+}
+
+uint32_t hal_read_overflow(void)
+{
+    return overflow;
+}
+
+int hal_set_baud(uint32_t baud)
+{
+    (void)baud;
+    return -1;
+}
+
+void hal_idle(void)
+{
+    /* With interrupts masked WFI still wakes on a pending one, so no byte can slip in between test and sleep. */
+    __asm volatile("cpsid i" ::: "memory");
+    if (ring_head == ring_tail)
+        __asm volatile("wfi");
+    __asm volatile("cpsie i" ::: "memory");
+}
+
+uint32_t hal_ticks(void)
+{
+    uint32_t high, low;
+    do {
+        high = wraps;
+        low = SYST_PERIOD - 1 - SYST_CVR;
+    } while (high != wraps);
+    return high * SYST_PERIOD + low;
+}
+
+uint32_t hal_tick_hz(void)
+{
+    return CLOCK_HZ;
+}
+
+uint32_t hal_flash_bytes(void)
+{
+    return MPS2_FLASH_BYTES;
+}
+
+uint32_t hal_flash_page_bytes(void)
+{
+    return MPS2_FLASH_PAGE;
+}
+
+const uint8_t *hal_flash(void)
+{
+    return (const uint8_t *)FLASH_BASE;
+}
+
+int hal_flash_erase(uint32_t page_offset)
+{
+    if (page_offset % MPS2_FLASH_PAGE != 0 || page_offset >= MPS2_FLASH_BYTES)
+        return -1;
+    memset((uint8_t *)FLASH_BASE + page_offset, 0xFF, MPS2_FLASH_PAGE);
+    return 0;
+}
+
+int hal_flash_program(uint32_t offset, const void *from, uint32_t bytes)
+{
+    const uint8_t *source = from;
+    volatile uint8_t *flash = (volatile uint8_t *)FLASH_BASE;
+    if (offset % HAL_FLASH_UNIT != 0 || bytes % HAL_FLASH_UNIT != 0 || offset > MPS2_FLASH_BYTES ||
+        bytes > MPS2_FLASH_BYTES - offset)
+        return -1;
+    for (uint32_t i = 0; i < bytes; i++)
+        flash[offset + i] = flash[offset + i] & source[i]; /* NOR: a program clears bits */
+    return 0;
+}
+
+uint32_t hal_random_seed(void)
+{
+    /* The emulated clock starts the same each time; what an unwritten corner of the flash file holds does not help
+     * either. The first byte from the host arrives at a time that nobody repeats. */
+    return hal_ticks() * 2654435761u ^ ring_head;
+}
+
+void hal_reset(void)
+{
+    __asm volatile("dsb" ::: "memory");
+    SCB_AIRCR = AIRCR_RESET;
+    for (;;) {
+    }
+}

@@ -1,0 +1,155 @@
+"""Starts a board (emulator, process or serial port), connects to it, and ends it without leaving anything behind."""
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from dhn_kit.board_client import BoardClient, Hello
+from dhn_kit.boards import Board
+from dhn_kit.errors import DhnError
+from dhn_kit.link import Link, SerialTransport, SocketTransport, Transport
+
+FLASH_FILE = "flash.img"
+
+
+def open_board(board: Board, elf: Path | None, workdir: Path, port: str | None = None) -> BoardSession:
+    """A session, to be used as a context manager, in which ``client`` is connected and has said hello.
+
+    Emulated boards run ``elf`` with their flash in ``workdir``/flash.img, which outlives the session. With ``port``
+    a real board that is flashed already is reached there. DhnError: no answer, emulator missing, port absent or busy.
+    """
+    return BoardSession(board, elf, workdir, port)
+
+
+class BoardSession:
+    """``client`` is valid between `start` (or entering) and `close` (or leaving)."""
+
+    client: BoardClient
+
+    def __init__(self, board: Board, elf: Path | None, workdir: Path, port: str | None = None) -> None:
+        self.board = board
+        self.elf = elf
+        self.workdir = workdir
+        self.port = port
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stderr: IO[bytes] | None = None
+
+    def __enter__(self) -> BoardSession:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def start(self) -> Hello:
+        """Power on and connect; the flash is as the last session left it."""
+        transport = self._connect()
+        self.client = BoardClient(Link(transport))
+        try:
+            hello = self.client.hello()
+        except DhnError as error:
+            raise DhnError(f"{self.board.name}: {error}{self._last_words()}") from None
+        return hello
+
+    def reset(self) -> Hello:
+        """Ask the board to start afresh, and say hello again."""
+        self.client.reset()
+        return self.client.hello()
+
+    def kill(self) -> None:
+        """Cut the power of an emulated board. `start` brings it back with its flash as it was at that moment."""
+        if self._process is not None:
+            self._process.kill()
+        self.close()
+
+    def close(self) -> None:
+        """Disconnect, and end the emulator if this session started one."""
+        if hasattr(self, "client"):
+            self.client.link.close()
+        if self._process is not None:
+            _end(self._process)
+            self._process = None
+        if self._stderr is not None:
+            self._stderr.close()
+            self._stderr = None
+
+    def _connect(self) -> Transport:
+        if self.port is not None:
+            return SerialTransport(self.port, self.board.link.baud)
+        if self.board.emulator is None:
+            raise DhnError(f"{self.board.name} is a real board; say with --port where it is connected")
+        if self.elf is None or not self.elf.is_file():
+            raise DhnError(f"no firmware for {self.board.name} at {self.elf}; make it with 'dhn-kit build'")
+        self.workdir.mkdir(parents=True, exist_ok=True)
+        flash = self.workdir / FLASH_FILE
+        prepare_flash(flash, self.board)
+        ours, theirs = socket.socketpair()
+        try:
+            self._launch(self._command(flash, theirs.fileno()), theirs.fileno())
+        finally:
+            theirs.close()
+        return SocketTransport(ours)
+
+    def _command(self, flash: Path, fd: int) -> list[str]:
+        if self.board.port == "posix":
+            return [str(self.elf), "--flash", str(flash), "--fd", str(fd)]
+        assert self.board.emulator is not None
+        values = {"elf": self.elf, "flash": flash, "pidfile": self.workdir / "emulator.pid", "port": 0, "fd": fd}
+        command = [argument.format(**values) for argument in self.board.emulator.command]
+        return _over_socket(command, fd)
+
+    def _launch(self, command: list[str], fd: int) -> None:
+        if shutil.which(command[0]) is None:
+            assert self.board.emulator is not None
+            raise DhnError(f"{command[0]} is missing; install it with 'apt-get install {self.board.emulator.package}'")
+        self._stderr = (self.workdir / "emulator.log").open("wb")
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._stderr, pass_fds=[fd]
+        )
+
+    def _last_words(self) -> str:
+        log = self.workdir / "emulator.log"
+        words = log.read_text(errors="replace").strip().splitlines() if log.is_file() else []
+        return f"; its last words: {words[-1]}" if words else ""
+
+
+def prepare_flash(path: Path, board: Board) -> None:
+    """A new chip comes erased. Only the slots are written, so that the file stays sparse."""
+    if path.exists():
+        return
+    slots = board.hook_flash.slot_bytes * len(board.hook_flash.slots)
+    temporary = path.with_name(path.name + ".part")
+    with temporary.open("wb") as file:
+        file.write(b"\xff" * slots)
+        file.truncate(max(board.hook_flash.bytes, slots))
+    temporary.replace(path)
+
+
+def _over_socket(command: list[str], fd: int) -> list[str]:
+    """QEMU's serial port on an inherited socket: no port number to collide on, and twice the speed of TCP."""
+    at = command.index("-serial") if "-serial" in command else -1
+    if at < 0 or not command[at + 1].startswith("tcp:"):
+        return command
+    return [*command[:at], "-chardev", f"socket,id=link,fd={fd}", "-serial", "chardev:link", *command[at + 2 :]]
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.terminate()
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,0 +1,247 @@
+"""Builds the device application for one pack and one board."""
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import struct
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import jinja2
+
+from dhn_kit import records, resources
+from dhn_kit.boards import Board
+from dhn_kit.errors import DhnError
+from dhn_kit.kernels import Kernel, load_kernels
+from dhn_kit.pack import device_bytes
+
+#: Always linked, so that a hook bundle trained later finds its kernels on the board.
+HOOK_KERNELS = ("conv2d", "depthwise_conv2d", "fully_connected", "avg_pool", "unary", "softmax", "copy")
+#: Debian packages of the compilers that boards name.
+COMPILER_PACKAGES = {
+    "arm-none-eabi-gcc": "gcc-arm-none-eabi libnewlib-arm-none-eabi",
+    "cc": "gcc libc6-dev",
+    "riscv64-unknown-elf-gcc": "gcc-riscv64-unknown-elf",
+    "xtensa-lx106-elf-gcc": "gcc-xtensa-lx106",
+}
+#: Samples that wait on the board for the line; what does not fit is dropped and counted.
+SAMPLE_BYTES = 8192
+#: What of a source tree decides the result.
+SOURCES = ("*.c", "*.h", "*.S", "*.ld", "*.cmake", "*.toml", "CMakeLists.txt")
+
+
+@dataclass(frozen=True)
+class FirmwareImage:
+    """``flash_code_bytes`` is program and constants, ``flash_weight_bytes`` the pack; ``ram_bytes`` is all static
+    memory, of which ``sizes["arena"]`` is the arena; the stack is not in it. ``sizes`` is per ELF section."""
+
+    elf: Path
+    flash_code_bytes: int
+    flash_weight_bytes: int
+    ram_bytes: int
+    sizes: dict[str, int]
+
+
+def build_firmware(
+    pack: bytes,
+    board: Board,
+    out_dir: Path,
+    *,
+    user_sources: Sequence[Path] = (),
+    sample_bytes: int = SAMPLE_BYTES,
+) -> FirmwareImage:
+    """The application with ``pack`` (a main pack, host trailer or not) linked in, under ``out_dir``.
+
+    ``user_sources`` are C files of the application's author (``app_read_input``). A second call with the same content
+    returns what the first one built. DhnError: compiler missing, kernel missing, or it does not fit (by how much).
+    """
+    image = device_bytes(pack)
+    generated = _generate(image, board, sample_bytes)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    key = _content_key(generated, board, user_sources)
+    stamp = out_dir / "firmware.json"
+    if not _is_current(stamp, key):
+        stamp.unlink(missing_ok=True)
+        elf = _compile(generated, _kernels(image, board.flavour), board, out_dir, user_sources)
+        stamp.write_text(json.dumps({"key": key, "elf": str(elf)}))
+    return _measure(Path(json.loads(stamp.read_text())["elf"]), len(image))
+
+
+def _kernels(image: bytes, flavour: str) -> list[Kernel]:
+    """What the pack names and what hooks may use, by id."""
+    header = records.HEADER.unpack(image)
+    named = struct.unpack_from(f"<{header['kernel_count']}H", image, header["kernels"])
+    known = load_kernels(flavour)
+    by_id = {k.id: k for k in known.values()}
+    for number in named:
+        if number not in by_id:
+            raise DhnError(
+                f"the pack needs kernel 0x{number:04X}, which '{flavour}' does not have; pack it for this board"
+            )
+    hooks = {known[op].id for op in HOOK_KERNELS if op in known}
+    return [by_id[number] for number in sorted({*named, *hooks})]
+
+
+def _generate(image: bytes, board: Board, sample_bytes: int) -> dict[str, str]:
+    header = records.HEADER.unpack(image)
+    env = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(resources.path("templates")),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+    model = env.get_template("model.c.j2").render(
+        pack=image,
+        pack_hash=bytes(header["hash"]).hex(),
+        arena_bytes=(header["arena_bytes"] + 15) // 16 * 16,
+        segments=header["point_count"] + 1,
+        ops=_op_count(image),
+        sample_bytes=sample_bytes,
+    )
+    registry = env.get_template("registry.c.j2").render(kernels=_kernels(image, board.flavour), board=board.name[:31])
+    return {"model.c": model, "registry.c": registry}
+
+
+def _op_count(image: bytes) -> int:
+    """Operators of the main program; instructions start with their length and kind."""
+    header = records.HEADER.unpack(image)
+    at, end, count = header["program"], header["program"] + header["program_bytes"], 0
+    while at < end:
+        length, kind = struct.unpack_from("<HB", image, at)
+        count += kind == records.INSTR_RUN
+        at += length
+    return count
+
+
+def _content_key(generated: dict[str, str], board: Board, user_sources: Sequence[Path]) -> str:
+    """Over everything that the result depends on but the compiler itself."""
+    digest = hashlib.sha256(json.dumps([generated, asdict(board)], sort_keys=True).encode())
+    folders = [resources.path("firmware"), resources.path("mcu_kernels"), resources.path("cmake")]
+    files = sorted({f for folder in folders for pattern in SOURCES for f in folder.rglob(pattern)})
+    for file in [*files, resources.path("CMakeLists.txt"), *user_sources]:
+        digest.update(str(file).encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _is_current(stamp: Path, key: str) -> bool:
+    if not stamp.is_file():
+        return False
+    before = json.loads(stamp.read_text())
+    return before["key"] == key and Path(before["elf"]).is_file()
+
+
+def _compile(
+    generated: dict[str, str], kernels: list[Kernel], board: Board, out_dir: Path, user_sources: Sequence[Path]
+) -> Path:
+    source, build = out_dir.resolve() / "generated", out_dir.resolve() / "build"
+    source.mkdir(exist_ok=True)
+    for name, text in generated.items():
+        file = source / name
+        if not file.is_file() or file.read_text() != text:
+            file.write_text(text)
+    if shutil.which(board.core.compiler) is None:
+        package = COMPILER_PACKAGES.get(board.core.compiler, board.core.compiler)
+        raise DhnError(f"compiler {board.core.compiler} is missing; install it with 'apt-get install {package}'")
+    _run([_tool("cmake"), *_configuration(kernels, board, source, build, user_sources)], board)
+    _run([_tool("cmake"), "--build", str(build)], board)
+    return build / "firmware" / "firmware.elf"
+
+
+def _configuration(
+    kernels: list[Kernel], board: Board, source: Path, build: Path, user_sources: Sequence[Path]
+) -> list[str]:
+    folder = resources.path("mcu_kernels")
+    files = sorted({str(folder / k.arch / k.source) for k in kernels})
+    values = {
+        "CMAKE_BUILD_TYPE": "None",
+        "CMAKE_MAKE_PROGRAM": _tool("ninja"),
+        "DHN_PORT": board.port,
+        "DHN_GENERATED": str(source),
+        "DHN_KERNELS": ";".join(files),
+        "DHN_USER_SOURCES": ";".join(str(Path(f).resolve()) for f in user_sources),
+        "DHN_CORE_FLAGS": ";".join(board.core.flags),
+        "DHN_CODE_BYTES": str(board.memory.flash_bytes),
+        "DHN_RAM_BYTES": str(board.memory.ram_bytes),
+        "DHN_FLASH_BYTES": str(board.hook_flash.slot_bytes * len(board.hook_flash.slots)),
+        "DHN_FLASH_PAGE": str(board.hook_flash.page_bytes),
+    }
+    if board.core.toolchain:
+        values["CMAKE_TOOLCHAIN_FILE"] = str(resources.path("cmake") / "toolchains" / board.core.toolchain)
+    root = resources.path("CMakeLists.txt").parent
+    return ["-S", str(root), "-B", str(build), "-G", "Ninja", *(f"-D{k}={v}" for k, v in values.items())]
+
+
+def _tool(name: str) -> str:
+    """cmake and ninja come with this package's dependencies; the system's own will do as well."""
+    try:
+        module = __import__(name)
+        found = Path(module.__file__ or "").parent / "data" / "bin" / name
+        path = str(found) if found.is_file() else shutil.which(name)
+    except ImportError:
+        path = shutil.which(name)
+    if path is None:
+        raise DhnError(f"{name} is missing; install it with 'pip install {name}'")
+    return path
+
+
+def _run(command: list[str], board: Board) -> None:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode == 0:
+        return
+    text = done.stdout + done.stderr
+    raise _does_not_fit(text, board) or DhnError(f"the firmware for {board.name} does not build: {_first_error(text)}")
+
+
+def _first_error(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines()]
+    return next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "no message")
+
+
+def _does_not_fit(text: str, board: Board) -> DhnError | None:
+    """What GNU ld says when a memory is full, in our words."""
+    over = {name: int(count) for name, count in re.findall(r"region `(\w+)' overflowed by (\d+) bytes", text)}
+    if "code" in over:
+        return DhnError(
+            f"the model does not fit {board.name}: {over['code']} bytes too many for its {board.memory.flash_bytes} "
+            "bytes of flash; use a smaller network, or a board with more flash"
+        )
+    if "ram" in over or "left for the stack" in text:
+        by = f"{over['ram']} bytes" if "ram" in over else "less than 2048 bytes"
+        return DhnError(
+            f"the model does not fit {board.name}: {by} too many for its {board.memory.ram_bytes} bytes of RAM; use a "
+            "network with smaller feature maps, or a board with more RAM"
+        )
+    return None
+
+
+def _measure(elf: Path, weight_bytes: int) -> FirmwareImage:
+    sections = elf_sections(elf.read_bytes())
+    flash = sum(size for name, size, kind in sections if kind == "flash")
+    ram = sum(size for name, size, kind in sections if kind in ("data", "bss"))
+    data = sum(size for name, size, kind in sections if kind == "data")
+    sizes = {name: size for name, size, _ in sections}
+    return FirmwareImage(elf, flash + data - weight_bytes, weight_bytes, ram, sizes)
+
+
+def elf_sections(data: bytes) -> list[tuple[str, int, str]]:
+    """(name, bytes, "flash" | "data" | "bss") of every loaded section of a little-endian ELF32 or ELF64 file."""
+    wide = data[4] == 2
+    offset = struct.unpack_from("<Q", data, 40)[0] if wide else struct.unpack_from("<I", data, 32)[0]
+    entry, count, names = struct.unpack_from("<HHH", data, 58 if wide else 46)
+    layout = "<IIQQQQ" if wide else "<IIIIII"
+    headers = [struct.unpack_from(layout, data, offset + i * entry) for i in range(count)]
+    result = []
+    for name_at, kind, flags, _, _, size in headers:
+        if not flags & 2 or size == 0:  # SHF_ALLOC
+            continue
+        start = headers[names][4] + name_at
+        name = data[start : data.index(b"\0", start)].decode()
+        result.append((name, size, "bss" if kind == 8 else "data" if flags & 1 else "flash"))  # SHT_NOBITS, SHF_WRITE
+    return result
