@@ -1,170 +1,264 @@
-"""Turns a float graph into an int8 one by TFLite's int8 quantisation specification."""
+"""Quantises a float graph to int8 by TFLite's specification, with ranges observed on the user's data."""
 # SPDX-License-Identifier: Apache-2.0
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from dhn_kit.calibration import Range, check_calibration, observe_ranges
 from dhn_kit.errors import DhnError
+from dhn_kit.float_reference import float_outputs, run_float
 from dhn_kit.graph import Array, Graph, Node, Quant
-from dhn_kit.quant_quality import Agreement, agreement, sqnr_table
+from dhn_kit.int_reference import run_int8
 
-__all__ = ["Agreement", "agreement", "check_calibration", "quantize", "sqnr_table"]
+Method = Literal["minmax", "percentile", "mse"]
+METHODS: tuple[Method, ...] = ("minmax", "percentile", "mse")
+#: Samples in memory at a time while ranges are observed.
+BATCH = 32
+#: Bins of the histograms that percentile and MSE calibration read, over the range seen by min-max.
+BINS = 2048
+#: Share of values that percentile calibration keeps on each side.
+PERCENTILE = 0.9999
+#: Operators whose result is the very values of their first input: one quantisation for both.
+SAME_SCALE = ("max_pool", "avg_pool", "pad", "reshape", "transpose")
+#: Results with a fixed quantisation in TFLite's specification.
+FIXED_UNARY = {"sigmoid": Quant(1 / 256, -128), "tanh": Quant(1 / 128, 0)}
+SOFTMAX = Quant(1 / 256, -128)
 
-#: The calibration method where the user names none. Measured on four reference networks: see tests/test_quantize.py.
-DEFAULT_METHOD = "mse"
 
-#: Outputs whose quantisation the specification prescribes.
-SOFTMAX_QUANT = Quant(1 / 256, -128)
-UNARY_QUANT = {"sigmoid": Quant(1 / 256, -128), "tanh": Quant(1 / 128, 0)}
-#: Operators that only move or compare values: their output has the quantisation of their input.
-SAME_QUANT = ("max_pool", "avg_pool", "pad", "reshape", "transpose")
-#: Axis of the output channels in ``weight``.
-CHANNEL_AXIS = {"conv2d": 0, "fully_connected": 0, "depthwise_conv2d": 2}
-#: Keeps a bias far from int32's end, so that the products have room beside it.
-BIAS_LIMIT = 2**30
+def check_calibration(graph: Graph, x: Array, y: Array | None = None, what: str = "calibration data") -> None:
+    """DhnError when x is not numbers of shape (N, *user_shape), N >= 1, all finite, with y (N,) if there is one."""
+    want = graph.inputs[0].user_shape
+    x = np.asarray(x)
+    if x.dtype.kind not in "fiu":
+        raise DhnError(f"{what}: x has dtype {x.dtype}; give numbers (float32 in the model's input layout)")
+    if x.ndim != len(want) + 1 or tuple(x.shape[1:]) != tuple(want):
+        raise DhnError(f"{what}: x has shape {list(x.shape)}, the model takes (N, {', '.join(map(str, want))})")
+    if len(x) == 0:
+        raise DhnError(f"{what}: x is empty; give at least one sample, better some hundred")
+    if x.dtype.kind == "f" and not np.isfinite(x).all():
+        bad = int(np.flatnonzero(~np.isfinite(x.reshape(len(x), -1)).all(axis=1))[0])
+        raise DhnError(f"{what}: sample {bad} has NaN or infinite values; clean the data first")
+    if y is not None and np.asarray(y).shape != (len(x),):
+        raise DhnError(f"{what}: y has shape {list(np.asarray(y).shape)}, expected ({len(x)},) to go with x")
 
 
 def quantize(
     graph: Graph,
     x: Array | Sequence[Array],
-    method: str = DEFAULT_METHOD,
+    method: Method = "minmax",
     fixed: Mapping[str, Quant] | None = None,
 ) -> Graph:
-    """A quantised copy of a float graph, calibrated on the user's samples x (N, *user_shape) float.
+    """An int8 copy of `graph`. `x`: user arrays (N, *user_shape), one per input. `fixed` sets some tensors' Quant.
 
-    ``method`` is "minmax", "percentile" or "mse". ``fixed`` prescribes the quantisation of some tensors (a hook's tap
-    has that of the main network). Activations are per-tensor asymmetric, weights per-channel symmetric in [-127, 127],
-    biases int32 at input scale times weight scale. DhnError on data that does not fit the network.
+    Activations: per tensor, asymmetric, the range holds zero and zero is exact. Weights: per output channel, symmetric
+    in [-127, 127]. Biases: int32 at input scale times weight scale. After "Quantization and Training of Neural Networks
+    for Efficient Integer-Arithmetic-Only Inference" (Jacob et al., 2018) and TFLite's int8 quantisation specification.
     """
-    ranges = observe_ranges(graph, x, method)
-    result = graph.copy()
-    for name, quant in _activations(result, ranges, dict(fixed or {})).items():
-        result.tensors[name].quant = quant
-    for node in result.nodes:
-        _quantize_node(result, node)
-    return result
+    if method not in METHODS:
+        raise DhnError(f"calibration method '{method}' is unknown; choose one of {', '.join(METHODS)}")
+    q = graph.copy()
+    arrays = [x] if isinstance(x, np.ndarray) else [np.asarray(a) for a in x]
+    for name, quant in _activation_quants(graph, arrays, method, dict(fixed or {})).items():
+        q.tensors[name].quant = quant
+    for node in q.nodes:
+        _quantize_node(q, node)
+    return q
 
 
-def affine_quant(low: float, high: float) -> Quant:
-    """The asymmetric int8 quantisation of a range, widened to include zero, zero exactly representable.
+def _batches(arrays: list[Array]) -> Iterator[list[Array]]:
+    for start in range(0, len(arrays[0]), BATCH):
+        yield [a[start : start + BATCH] for a in arrays]
 
-    The scale is a float32, as a pack and a .tflite store it."""
+
+@dataclass
+class _Range:
+    low: float = 0.0
+    high: float = 0.0
+    histogram: npt.NDArray[np.int64] | None = None
+
+    def widen(self, values: Array) -> None:
+        self.low = min(self.low, float(values.min()))
+        self.high = max(self.high, float(values.max()))
+
+    def count(self, values: Array) -> None:
+        if self.high > self.low:
+            counts = np.histogram(values, BINS, (self.low, self.high))[0]
+            self.histogram = counts if self.histogram is None else self.histogram + counts
+
+
+def _observe(graph: Graph, arrays: list[Array], names: list[str], histograms: bool) -> dict[str, _Range]:
+    ranges = {name: _Range() for name in names}
+    for batch in _batches(arrays):
+        for name, values in run_float(graph, batch, names).items():
+            if name in ranges:
+                ranges[name].widen(values)
+    if histograms:  # a second pass: bins need the final range
+        for batch in _batches(arrays):
+            for name, values in run_float(graph, batch, names).items():
+                if name in ranges:
+                    ranges[name].count(values)
+    return ranges
+
+
+def affine(low: float, high: float) -> Quant:
+    """The int8 quantisation of a real range; the range is widened to hold zero, the zero point is an integer."""
     low, high = min(low, 0.0), max(high, 0.0)
-    scale = float(np.float32((high - low) / 255))
-    if scale < float(np.finfo(np.float32).tiny):
-        return Quant(1.0, 0)  # a tensor that is always zero
-    return Quant(scale, int(np.clip(round(-128 - low / scale), -128, 127)))
+    if high == low:
+        return Quant(1.0, 0)
+    scale = float(np.float32((high - low) / 255.0))
+    zero_point = int(np.clip(round(-128 - low / scale), -128, 127))
+    return Quant(scale, zero_point)
 
 
-class _Groups:
-    """Union-find over tensors that share one quantisation."""
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self.parent = {n: n for n in names}
-
-    def root(self, name: str) -> str:
-        while self.parent[name] != name:
-            name = self.parent[name]
-        return name
-
-    def join(self, a: str, b: str) -> None:
-        self.parent[self.root(b)] = self.root(a)
+def _clipped(r: _Range, keep: float) -> Quant:
+    assert r.histogram is not None
+    share = np.cumsum(r.histogram) / r.histogram.sum()
+    edges = np.linspace(r.low, r.high, BINS + 1)
+    low = edges[int(np.searchsorted(share, 1 - keep))]
+    high = edges[int(np.searchsorted(share, keep)) + 1] if keep < share[-1] else r.high
+    return affine(float(low), float(high))
 
 
-def _activations(graph: Graph, ranges: dict[str, Range], fixed: dict[str, Quant]) -> dict[str, Quant]:
-    preset = {**_prescribed(graph), **fixed}
-    groups = _groups(graph, preset)
-    chosen: dict[str, Quant] = {}
-    for name, quant in preset.items():
-        root = groups.root(name)
-        if chosen.setdefault(root, quant) != quant:
-            raise DhnError(
-                f"tensor '{name}' must share two quantisations, {chosen[root]} and {quant}; fix only one of them"
-            )
-    spans: dict[str, Range] = {}
-    for name, (low, high) in ranges.items():
-        before = spans.get(groups.root(name), (0.0, 0.0))
-        spans[groups.root(name)] = min(before[0], low), max(before[1], high)
-    return {name: chosen.get(groups.root(name)) or affine_quant(*spans[groups.root(name)]) for name in graph.tensors}
+def _least_error(r: _Range) -> Quant:
+    """The best of many ranges cut on either side, by mean squared error over the histogram."""
+    assert r.histogram is not None
+    centers = (np.linspace(r.low, r.high, BINS + 1)[:-1] + np.linspace(r.low, r.high, BINS + 1)[1:]) / 2
+    best, best_error = affine(r.low, r.high), np.inf
+    for low_cut in np.linspace(0.0, 0.6, 13) if r.low < 0 else (0.0,):
+        for high_cut in np.linspace(0.0, 0.6, 25) if r.high > 0 else (0.0,):
+            quant = affine(r.low * (1 - low_cut), r.high * (1 - high_cut))
+            error = float((r.histogram * (quant.dequantize(quant.quantize(centers)) - centers) ** 2).sum())
+            if error < best_error:
+                best, best_error = quant, error
+    return best
 
 
-def _prescribed(graph: Graph) -> dict[str, Quant]:
-    preset = {n.output: SOFTMAX_QUANT for n in graph.nodes if n.op == "softmax"}
+_CHOOSE: dict[str, Callable[[_Range], Quant]] = {
+    "minmax": lambda r: affine(r.low, r.high),
+    "percentile": lambda r: affine(r.low, r.high) if r.histogram is None else _clipped(r, PERCENTILE),
+    "mse": lambda r: affine(r.low, r.high) if r.histogram is None else _least_error(r),
+}
+
+
+def _tied(graph: Graph, fixed: dict[str, Quant]) -> dict[str, str]:
+    """Tensors that take another's quantisation. A fixed tensor is never tied; ties follow the data forwards."""
+    ties = {}
     for node in graph.nodes:
-        if node.op == "unary" and node.attrs["fn"] in UNARY_QUANT:
-            preset[node.output] = UNARY_QUANT[node.attrs["fn"]]
-    return preset
+        if node.op in SAME_SCALE and node.output not in fixed:
+            ties[node.output] = node.inputs[0]
+    return ties
 
 
-def _groups(graph: Graph, preset: Mapping[str, Quant]) -> _Groups:
-    """A concatenation shares its quantisation with its inputs, except with those that have a prescribed one: these are
-    requantised on the way in."""
-    groups = _Groups(list(graph.tensors))
+def _activation_quants(graph: Graph, arrays: list[Array], method: Method, fixed: dict[str, Quant]) -> dict[str, Quant]:
+    quants = dict(fixed)
     for node in graph.nodes:
-        if node.op in SAME_QUANT:
-            groups.join(node.inputs[0], node.output)
-    for node in graph.nodes:
-        if node.op == "concat":
-            bound = {groups.root(name) for name in preset}
-            for name in node.inputs:
-                if groups.root(name) not in bound and groups.root(node.output) not in bound:
-                    groups.join(node.output, name)
-    return groups
+        if node.op == "softmax":
+            quants.setdefault(node.output, SOFTMAX)
+        elif node.op == "unary" and node.attrs["fn"] in FIXED_UNARY:
+            quants.setdefault(node.output, FIXED_UNARY[node.attrs["fn"]])
+    ties = _tied(graph, quants)
+    open_ = [t for t in graph.tensors if t not in quants and t not in ties]
+    ranges = _observe(graph, arrays, open_, method != "minmax") if open_ else {}
+    for name, r in ranges.items():
+        quants[name] = _CHOOSE[method](r)
+    for name in graph.tensors:
+        source = name
+        while source not in quants:
+            source = ties[source]
+        quants[name] = quants[source]
+    return quants
 
 
-def _quantize_node(graph: Graph, node: Node) -> None:
-    out = _quant(graph, node.output)
-    node.attrs["act_q"] = activation_range(node.attrs.get("act"), out)
-    if node.op in CHANNEL_AXIS:
-        node.attrs.update(_quantize_weights(node, _quant(graph, node.inputs[0]).scale))
-    elif "const" in node.attrs:
+def _quantize_node(q: Graph, node: Node) -> None:
+    if node.op in ("conv2d", "depthwise_conv2d", "fully_connected"):
+        _quantize_weights(q, node)
+    if "const" in node.attrs:
         const = np.asarray(node.attrs["const"], np.float64)
-        quant = affine_quant(float(const.min()), float(const.max()))
+        quant = affine(float(const.min()), float(const.max()))
         node.attrs.update(const=quant.quantize(const), const_quant=quant)
-
-
-def _quant(graph: Graph, tensor: str) -> Quant:
-    quant = graph.tensors[tensor].quant
+    act = node.attrs.pop("act", None)
+    quant = q.tensors[node.output].quant
     assert quant is not None
-    return quant
-
-
-def activation_range(act: tuple[float | None, float | None] | None, out: Quant) -> tuple[int, int]:
-    """int8 (min, max) of a fused clamp, in float32 as TFLite's CalculateActivationRangeQuantized."""
     low, high = act or (None, None)
-    return (
-        -128 if low is None else max(-128, min(127, _to_int(low, out))),
-        127 if high is None else max(-128, min(127, _to_int(high, out))),
+    node.attrs["act_q"] = (
+        -128 if low is None else int(quant.quantize(np.asarray(low))),
+        127 if high is None else int(quant.quantize(np.asarray(high))),
     )
 
 
-def _to_int(real: float, quant: Quant) -> int:
-    ratio = float(np.float32(real) / np.float32(quant.scale))
-    return quant.zero_point + int(np.copysign(np.floor(abs(ratio) + 0.5), ratio))
-
-
-def _quantize_weights(node: Node, input_scale: float) -> dict[str, Any]:
-    axis = CHANNEL_AXIS[node.op]
+def _quantize_weights(q: Graph, node: Node) -> None:
     weight = np.asarray(node.attrs["weight"], np.float64)
-    bias = np.asarray(node.attrs["bias"], np.float64)
-    scale = _weight_scale(np.moveaxis(weight, axis, 0).reshape(len(bias), -1), bias, input_scale)
-    shaped = scale.reshape([-1 if a == axis else 1 for a in range(weight.ndim)])
-    return {
-        "weight": np.clip(np.rint(weight / shaped), -127, 127).astype(np.int8),
-        "bias": np.rint(bias / (input_scale * scale)).astype(np.int32),
-        "weight_scale": scale,
-    }
+    axis = weight.ndim - 1 if node.op == "depthwise_conv2d" else 0
+    others = tuple(a for a in range(weight.ndim) if a != axis)
+    scale = np.abs(weight).max(axis=others) / 127.0
+    scale = np.where(scale == 0.0, 1.0, scale).astype(np.float32).astype(np.float64)
+    x = q.tensors[node.inputs[0]].quant
+    assert x is not None
+    bias_scale = x.scale * scale
+    shape = [1] * weight.ndim
+    shape[axis] = -1
+    scaled = weight / scale.reshape(shape)
+    bias = np.rint(np.asarray(node.attrs["bias"], np.float64) / bias_scale)
+    # A dead channel may have a bias far beyond its tiny weights: saturate instead of wrapping.
+    node.attrs.update(
+        weight=np.clip(np.rint(scaled), -127, 127).astype(np.int8),
+        bias=np.clip(bias, -(2**30), 2**30).astype(np.int32),
+        weight_scale=scale,
+    )
 
 
-def _weight_scale(rows: Array, bias: Array, input_scale: float) -> npt.NDArray[np.float64]:
-    """Per channel max |w| / 127 as float32; larger where the bias would not fit int32 (a channel of tiny weights)."""
-    scale = np.abs(rows).max(axis=1) / 127
-    scale = np.maximum(scale, np.abs(bias) / (input_scale * BIAS_LIMIT))
-    scale = np.where(scale < float(np.finfo(np.float32).tiny), 1.0, scale)  # a channel that is always zero
-    return scale.astype(np.float32).astype(np.float64)
+@dataclass(frozen=True)
+class Sqnr:
+    """Signal to quantisation noise of one node's output, in decibels."""
+
+    node: str
+    op: str
+    db: float
+
+
+def sqnr_table(graph: Graph, quantized: Graph, x: Array) -> list[Sqnr]:
+    """Per node, over `x` (N, *user_shape): 10 log10(sum of squares / sum of squared int8 errors)."""
+    signal: dict[str, float] = {}
+    noise: dict[str, float] = {}
+    for start in range(0, len(x), BATCH):
+        batch = x[start : start + BATCH]
+        real = run_float(graph, batch)
+        ints = run_int8(quantized, quantized.quantize_input(batch))
+        for node in quantized.nodes:
+            quant = quantized.tensors[node.output].quant
+            assert quant is not None
+            truth = real[node.output].astype(np.float64)
+            error = quant.dequantize(ints[node.output]) - truth
+            signal[node.output] = signal.get(node.output, 0.0) + float((truth**2).sum())
+            noise[node.output] = noise.get(node.output, 0.0) + float((error**2).sum())
+    return [
+        Sqnr(n.name, n.op, float(10 * np.log10(max(signal[n.output], 1e-30) / max(noise[n.output], 1e-30))))
+        for n in quantized.nodes
+    ]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How often int8 and float answer the same, and with labels, how often each is right (None without)."""
+
+    n: int
+    same_top1: float
+    accuracy_float: float | None
+    accuracy_int8: float | None
+
+
+def top1(values: Array) -> npt.NDArray[np.int64]:
+    return np.asarray(values.reshape(len(values), -1).argmax(axis=1), np.int64)
+
+
+def agreement(graph: Graph, int8_outputs: Array, x: Array, y: Array | None = None) -> Agreement:
+    """Compare the float graph's answers on `x` (N, *user_shape) with int8 outputs (N, ...) of the same inputs."""
+    real = np.concatenate([top1(float_outputs(graph, x[i : i + BATCH])[0]) for i in range(0, len(x), BATCH)])
+    ints = top1(int8_outputs)
+    accuracy: list[Any] = [None, None] if y is None else [float((a == y).mean()) for a in (real, ints)]
+    return Agreement(len(x), float((real == ints).mean()), accuracy[0], accuracy[1])
