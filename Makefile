@@ -1,7 +1,7 @@
 # What a newcomer types. Every target prepares what it needs.
 # SPDX-License-Identifier: Apache-2.0
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint wheel clean
+.PHONY: help setup demo test check lint format wheel clean
 JOBS ?= 2
 
 help: ## this list
@@ -21,6 +21,10 @@ check: setup lint ## lint, then the tests that take less than a minute
 
 lint: setup ## style, types, static checks
 	@scripts/lint.sh
+
+format: setup ## lay out all code as lint wants it
+	.venv/bin/ruff format -q .
+	find firmware mcu_kernels host/twin -name '*.[ch]' -exec .venv/bin/clang-format -i {} +
 
 wheel: setup ## a wheel in dist/ that works outside the checkout
 	.venv/bin/python -m pip wheel -q --no-deps --no-build-isolation -w dist .

@@ -7,8 +7,11 @@ PATH="$PWD/.venv/bin:$PATH"
 failed=
 
 check() {
-    command -v "$1" >/dev/null || { echo "lint: $1 is missing; call 'make setup'" >&2; failed="$failed $1"; return; }
-    "$@" || failed="$failed $1"
+    command -v "$1" >/dev/null || { echo "lint: $1 is missing; call 'make setup'" >&2; failed="$failed $1"; return 1; }
+    "$@" && return 0
+    # Each tool is named once, however many files it fails on.
+    case "$failed " in *" $1 "*) ;; *) failed="$failed $1" ;; esac
+    return 1
 }
 
 c_files=$(find firmware mcu_kernels host/twin -name '*.[ch]' | sort)
@@ -17,8 +20,9 @@ c_folders=$(echo "$c_files" | xargs -n1 dirname | sort -u)
 check ruff check -q .
 check ruff format -q --check .
 check mypy --no-error-summary
-# shellcheck disable=SC2086 # lists of words
-check clang-format --dry-run -Werror $c_files
+for file in $c_files; do
+    check clang-format --dry-run -Werror "$file" 2>/dev/null || echo "$file: not formatted; call 'make format'"
+done
 # shellcheck disable=SC2086,SC2046
 check cppcheck -q --std=c99 --enable=warning,portability,performance --inline-suppr --error-exitcode=1 \
     --suppress=missingIncludeSystem --suppress=unusedStructMember $(echo $c_folders | sed 's/[^ ]*/-I &/g') $c_files

@@ -267,3 +267,17 @@ def test_model_too_large_for_the_board_is_refused_in_bytes() -> None:
     small = replace(board, memory=replace(board.memory, flash_bytes=4096))
     with pytest.raises(DhnError, match="net needs 5,000 bytes of flash, posix has 4,096: 904 too many"):
         model_commands.check_fit(packed, small)
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize(("name", "arena"), [("ic_resnet8", 55008), ("kws_dscnn", 22832)])
+def test_int8_networks_pack_without_calibration_into_less_than_tflite_micro_needs(
+    call: Call, reference_dir: Path, name: str, arena: int
+) -> None:
+    model = reference_dir / "models" / f"{name}_int8.tflite"
+    code, out, err = call("pack", model, "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["arena_bytes"] <= arena
+    code, out, _ = call("inspect", model)
+    assert code == 0
+    assert max(len(line.rstrip()) for line in out.splitlines()) <= 120

@@ -121,6 +121,10 @@ def load_quantized(path: Path, calib: str | None, method: Method | None) -> Quan
         graph = load_model(path)
     if graph.quantized:
         return Quantized(graph)
+    if len(graph.inputs) != 1:
+        raise DhnError(
+            f"{path} has {len(graph.inputs)} inputs; calibration takes one, merge them into one in the network"
+        )
     if calib is None:
         raise DhnError(f"{path} is a float network; give calibration data with --calib data.npz (array 'x')")
     x, y = _random_data(graph) if calib == "random" else load_xy(Path(calib))

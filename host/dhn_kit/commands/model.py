@@ -97,7 +97,7 @@ def _show(summary: inspection.Summary, agreed: Agreement | None) -> None:
             f"int8 answers as float does for {agreed.same_top1:.2%} of {agreed.n:,} samples{_accuracies(agreed)}"
         )
     console.line("")
-    rows = ((n.name, n.op, _shape(n.shape), n.macs, n.parameters, n.sqnr_db) for n in summary.nodes)
+    rows = ((_short(n.name), n.op, _shape(n.shape), n.macs, n.parameters, n.sqnr_db) for n in summary.nodes)
     console.table("Operators", ("name", "op", "output", ">MACs", ">parameters", ">SQNR dB"), rows)
     if summary.memory is not None:
         _show_packed(summary, summary.memory)
@@ -111,13 +111,27 @@ def _accuracies(agreed: Agreement) -> str:
 
 def _show_packed(summary: inspection.Summary, memory: inspection.MemorySummary) -> None:
     points = (
-        (p.index, p.name, _shape(p.tap_shape), p.feature_bytes, f"{p.work_left:.0%}", "yes" if p.can_skip else "no")
+        (
+            p.index,
+            _short(p.name),
+            _shape(p.tap_shape),
+            p.feature_bytes,
+            f"{p.work_left:.0%}",
+            "yes" if p.can_skip else "no",
+        )
         for p in summary.points
     )
     console.table("Hook points", (">", "name", "tap", ">feature bytes", ">work left", "skip"), points)
-    console.table("Memory over time", ("buffer", ">offset", ">bytes", ">from step", ">to step"), memory.buffers)
+    buffers = ((_short(name), *rest) for name, *rest in memory.buffers)
+    console.table("Memory over time", ("buffer", ">offset", ">bytes", ">from step", ">to step"), buffers)
     console.line(f"arena {memory.arena_bytes:,} bytes (lower bound {memory.lower_bound:,})")
     console.line(f"flash {memory.flash_bytes:,} bytes, pack {(summary.hash or '')[:12]}")
+
+
+def _short(name: str) -> str:
+    """Converters join the names of all that they fused; the first says enough. JSON has the whole."""
+    first = name.split(";")[0]
+    return first if len(first) <= 48 else f"...{first[-45:]}"
 
 
 def _shape(shape: tuple[int, ...]) -> str:
