@@ -51,22 +51,43 @@ def _tflite_requantize(params: dict[str, Any], x: Quant, y: Quant) -> Int8:
 
 
 def _tflite_relu(params: dict[str, Any], x: Quant, y: Quant) -> Int8:
-    out = _requantized(VALUES - x.zero_point, x.scale / y.scale, y)
-    return np.maximum(out, y.zero_point).astype(np.int8)
+    return np.maximum(_tflite_requantize(params, x, y), y.zero_point).astype(np.int8)
 
 
 def _tflite_clip(params: dict[str, Any], x: Quant, y: Quant) -> Int8:
-    """RELU6 and its kind: TFLite Micro clamps in the input's quantisation, which the output shares."""
-    low = -128 if params.get("low") is None else int(x.quantize(np.asarray(params["low"])))
-    high = 127 if params.get("high") is None else int(x.quantize(np.asarray(params["high"])))
-    return np.clip(VALUES, low, high).astype(np.int8)
+    """RELU6 and its kind as TFLite has it: requantised, then clamped on the output's scale.
+
+    TFLite Micro leaves the requantisation out, which is the same only where input and output share a quantisation.
+    """
+    low = -128 if params.get("low") is None else int(y.quantize(np.asarray(params["low"])))
+    high = 127 if params.get("high") is None else int(y.quantize(np.asarray(params["high"])))
+    return np.clip(_tflite_requantize(params, x, y), low, high).astype(np.int8)
 
 
 def _tflite_leaky_relu(params: dict[str, Any], x: Quant, y: Quant) -> Int8:
+    """Both multipliers are made in single precision, operation by operation."""
     value = VALUES - x.zero_point
-    alpha = float(np.float32(params.get("alpha", 0.01)))
-    identity = _requantized(value, x.scale / y.scale, y)
-    return np.where(value >= 0, identity, _requantized(value, x.scale * alpha / y.scale, y)).astype(np.int8)
+    x_scale, y_scale = np.float32(x.scale), np.float32(y.scale)
+    alpha = np.float32(params.get("alpha", 0.01))
+    identity = _requantized(value, float(x_scale / y_scale), y)
+    return np.where(value >= 0, identity, _requantized(value, float(x_scale * alpha / y_scale), y)).astype(np.int8)
+
+
+def _tflite_hard_swish(params: dict[str, Any], x: Quant, y: Quant) -> Int8:
+    """x * relu6(x + 3) / 6 in 16 bits: the input, 7 bits up, times a value in [0, 1] that follows relu6(x + 3) / 6."""
+    hires_scale = np.float32(1 / 128) * np.float32(x.scale)
+    out_mult, out_shift = qm.quantize_multiplier(float(hires_scale / np.float32(y.scale)))
+    gate_mult, gate_shift = qm.quantize_multiplier(float(hires_scale / (np.float32(3) / np.float32(32768))))
+    if out_shift > 0:
+        raise DhnError(f"hard_swish: output scale {y.scale} is too fine for input scale {x.scale}; convert again")
+    hires = (VALUES - x.zero_point) << 7
+    scaled = qm.saturating_rounding_doubling_high_mul_16(hires, qm.downscale_multiplier(out_mult))
+    gate = qm.saturate_16(hires << max(gate_shift - 1, 0))
+    gate = qm.saturating_rounding_doubling_high_mul_16(gate, qm.downscale_multiplier(gate_mult))
+    gate = qm.saturate_16(gate << 1) if gate_shift > 0 else qm.rounding_divide_by_pot(gate, -gate_shift)
+    product = ((gate + (1 << 15)) >> 1) * scaled
+    truncated = np.where(product >= 0, product >> 15, -((-product) >> 15))
+    return np.clip(qm.rounding_divide_by_pot(truncated, -out_shift) + y.zero_point, -128, 127).astype(np.int8)
 
 
 def _fixed_point(x: Quant) -> tuple[Array, Array]:
@@ -97,6 +118,7 @@ _TFLITE: dict[str, Callable[[dict[str, Any], Quant, Quant], Int8]] = {
     "relu": _tflite_relu,
     "clip": _tflite_clip,
     "leaky_relu": _tflite_leaky_relu,
+    "hard_swish": _tflite_hard_swish,
     "sigmoid": _tflite_sigmoid,
     "tanh": _tflite_tanh,
 }

@@ -66,6 +66,31 @@ def saturating_left_shift(x: Array, bits: int) -> Int64:
     return np.clip(np.asarray(x, np.int64) << bits, INT32_MIN, INT32_MAX)
 
 
+def saturate_16(x: Array) -> Int64:
+    return np.clip(np.asarray(x, np.int64), -(2**15), 2**15 - 1)
+
+
+def saturating_rounding_doubling_high_mul_16(a: Array, b: int) -> Int64:
+    """High 16 bits of 2*a*b for 16-bit numbers, halves rounded up (gemmlowp)."""
+    ab = np.asarray(a, np.int64) * b
+    nudged = ab + np.where(ab >= 0, 1 << 14, 1 - (1 << 14))
+    return saturate_16(np.where(nudged >= 0, nudged >> 15, -((-nudged) >> 15)))
+
+
+def downscale_multiplier(mult: int) -> int:
+    """A Q0.31 multiplier as Q0.15, rounded, saturated (TFLite's DownScaleInt32ToInt16Multiplier)."""
+    return min((mult + (1 << 15)) >> 16, 2**15 - 1)
+
+
+def effective_scale(x: float, weight: float, y: float, single_precision: bool = False) -> float:
+    """x * weight / y, by which a sum of products becomes an output.
+
+    TFLite computes in double precision, but forms x * weight in single precision in dense layers whose weights share
+    one scale.
+    """
+    return (float(np.float32(x) * np.float32(weight)) if single_precision else x * weight) / y
+
+
 def exp_on_interval(a: Array) -> Int64:
     """exp(a) for a in [-1/4, 0), Q0.31 in and out (gemmlowp)."""
     constant_term, third = 1895147668, 715827883
