@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -53,5 +54,7 @@ def test_wheel_packs_a_network_with_its_own_twin_and_kernels(site: Path, tmp_pat
         "assert twin.library()._name.startswith(sys.argv[1]);"
         "cli.main(['inspect', str(resources.path('zoo') / 'mnist_resnet8.onnx'), '--calib', 'random', '--json'])"
     )
-    out = run("-c", script, site, PYTHONPATH=str(site), cwd=str(tmp_path))
+    # -S keeps out what an editable installation of the checkout hooks into the import system.
+    path = os.pathsep.join([str(site), sysconfig.get_path("purelib")])
+    out = run("-S", "-c", script, site, PYTHONPATH=path, cwd=str(tmp_path))
     assert '"name": "mnist_resnet8"' in out

@@ -49,7 +49,7 @@ class HookFlash:
 
 @dataclass(frozen=True)
 class Link:
-    """How the host reaches the board: "serial", "tcp" (an emulator's serial port) or "pty"."""
+    """How the host reaches the board: "serial", or "socket" (an emulated board's serial port)."""
 
     kind: str
     baud: int
@@ -65,7 +65,7 @@ class Timer:
 
 @dataclass(frozen=True)
 class Emulator:
-    """``command`` has {elf}, {flash}, {port} and {pidfile} to fill in; ``package`` is the Debian package, if any."""
+    """``command`` has {elf}, {flash}, {fd} and {pidfile} to fill in; ``package`` is the Debian package, if any."""
 
     command: tuple[str, ...]
     package: str
