@@ -101,7 +101,8 @@ def _mul(graph: Graph, node: Node, inputs: list[Int8]) -> Int64:
 def _max_pool(graph: Graph, node: Node, inputs: list[Int8]) -> Int64:
     shape = graph.tensors[node.output].shape
     view = windows(inputs[0], node.attrs["kernel"], node.attrs, shape, -128)
-    return view.max(axis=(3, 4)).astype(np.int64)
+    highest: Int64 = view.max(axis=(3, 4)).astype(np.int64)
+    return highest
 
 
 def _avg_pool(graph: Graph, node: Node, inputs: list[Int8]) -> Int64:
@@ -109,7 +110,8 @@ def _avg_pool(graph: Graph, node: Node, inputs: list[Int8]) -> Int64:
     total = windows(inputs[0].astype(np.int64), kernel, node.attrs, shape, 0).sum(axis=(3, 4))
     ones = np.ones((1, *inputs[0].shape[1:3], 1), np.int64)
     count = windows(ones, kernel, node.attrs, shape, 0).sum(axis=(3, 4))
-    return np.sign(total) * ((np.abs(total) + count // 2) // count)
+    average: Int64 = np.sign(total) * ((np.abs(total) + count // 2) // count)
+    return average
 
 
 def _mean(graph: Graph, node: Node, inputs: list[Int8]) -> Int64:

@@ -31,7 +31,7 @@ def quantize_multiplier(real: float) -> tuple[int, int]:
     return int(mult), shift
 
 
-def saturating_rounding_doubling_high_mul(a: Array, b: Array) -> Int64:
+def saturating_rounding_doubling_high_mul(a: Array | np.int64, b: Array | np.int64) -> Int64:
     """High 32 bits of 2*a*b, halves away from zero; INT32_MIN squared saturates."""
     ab = np.asarray(a, np.int64) * np.asarray(b, np.int64)
     nudged = ab + np.where(ab >= 0, 1 << 30, 1 - (1 << 30))
@@ -45,7 +45,8 @@ def rounding_divide_by_pot(x: Array, exponent: Array | int) -> Int64:
     mask = (np.int64(1) << e) - 1
     rest = x & mask
     threshold = (mask >> 1) + (x < 0)
-    return (x >> e) + (rest > threshold)
+    quotient: Int64 = (x >> e) + (rest > threshold)
+    return quotient
 
 
 def wrap32(x: Array) -> Int64:
@@ -63,7 +64,8 @@ def multiply_by_quantized_multiplier(x: Array, mult: Array | int, shift: Array |
 
 def saturating_left_shift(x: Array, bits: int) -> Int64:
     """x * 2^bits, saturated to int32 (gemmlowp's SaturatingRoundingMultiplyByPOT for positive exponents)."""
-    return np.clip(np.asarray(x, np.int64) << bits, INT32_MIN, INT32_MAX)
+    shifted: Int64 = np.asarray(x, np.int64) << bits
+    return np.clip(shifted, INT32_MIN, INT32_MAX)
 
 
 def saturate_16(x: Array) -> Int64:

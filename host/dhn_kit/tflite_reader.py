@@ -14,6 +14,12 @@ import tflite
 from dhn_kit.errors import DhnError
 
 IDENTIFIER = b"TFL3"
+#: What to do about a network that is not int8.
+CONVERT = (
+    "convert with full integer quantisation (int8 inputs, outputs and weights) or import the float network as ONNX"
+)
+#: What the flatbuffer package raises on offsets that lead nowhere.
+_DAMAGE = (struct.error, ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError)
 
 
 def _names(enum: type) -> dict[int, str]:
@@ -58,7 +64,10 @@ class RawOperator:
             return 0
         reader = options()
         reader.Init(self.table.Bytes, self.table.Pos)
-        return getattr(reader, method)()
+        try:
+            return getattr(reader, method)()
+        except _DAMAGE as problem:
+            raise DhnError(f"operator {self.index} {self.code}: its options are damaged; convert it again") from problem
 
 
 @dataclass(frozen=True)
@@ -76,7 +85,7 @@ def read_model(data: bytes, name: str) -> RawModel:
     try:
         raw = _parse(data)
         _check_indices(raw)
-    except (struct.error, ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError) as problem:
+    except _DAMAGE as problem:
         raise DhnError(f"'{name}' is truncated or damaged; copy or convert it again") from problem
     return raw
 
@@ -90,12 +99,12 @@ def _parse(data: bytes) -> RawModel:
 
 
 def _check_indices(raw: RawModel) -> None:
-    used = [*raw.inputs, *raw.outputs]
-    for op in raw.operators:
-        used += [*op.inputs, *op.outputs]
+    """Only operands may be left out (-1)."""
+    made = [*raw.inputs, *raw.outputs, *(o for op in raw.operators for o in op.outputs)]
+    used = [i for op in raw.operators for i in op.inputs]
     if not raw.operators or not raw.inputs or not raw.outputs:
         raise ValueError("empty graph")
-    if max(used) >= len(raw.tensors) or min(used) < -1:
+    if min(made) < 0 or min(used, default=0) < -1 or max(*made, *used) >= len(raw.tensors):
         raise ValueError("tensor number out of range")
 
 
