@@ -47,7 +47,7 @@ static inline uint32_t get_u32(reader_t *self)
 static inline uint16_t get_u16(reader_t *self)
 {
     const uint8_t *b = get_bytes(self, 2);
-    return b == NULL ? 0 : (uint16_t)(b[0] | b[1] << 8);
+    return (uint16_t)(b == NULL ? 0 : b[0] | b[1] << 8);
 }
 
 static inline uint8_t get_u8(reader_t *self)

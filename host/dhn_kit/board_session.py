@@ -68,10 +68,14 @@ class BoardSession:
         self.client.reset()
         return self.client.hello()
 
-    def kill(self) -> None:
-        """Cut the power of an emulated board. `start` brings it back with its flash as it was at that moment."""
+    def cut_power(self) -> None:
+        """End an emulated board at once (SIGKILL), from any thread; requests under way fail."""
         if self._process is not None:
             self._process.kill()
+
+    def kill(self) -> None:
+        """Cut the power and disconnect. `start` brings the board back with its flash as it was at that moment."""
+        self.cut_power()
         self.close()
 
     def close(self) -> None:

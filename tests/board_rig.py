@@ -1,0 +1,97 @@
+"""What the tests of link and boards share: a small gated network, its firmware, and a line that breaks bytes."""
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+import functools
+import random
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from dhn_kit.board_client import BoardClient
+from dhn_kit.board_session import BoardSession, open_board
+from dhn_kit.boards import load_board
+from dhn_kit.bundle import pack_bundle
+from dhn_kit.firmware_build import FirmwareImage, build_firmware
+from dhn_kit.hooks import ALWAYS, NEVER, Bundle, HookSpec
+from dhn_kit.link import Link, Transport
+from dhn_kit.pack import Pack, pack
+from nets import Net
+from test_runtime import exit_net
+
+SENSOR = Path(__file__).parent / "fw" / "sensor.c"
+
+
+@functools.cache
+def small_pack() -> Pack:
+    """A residual network on 8 x 8 x 1 inputs, so small that a sample with its input is one frame."""
+    net = Net((8, 8, 1))
+    x = net.block(net.conv("x", 2, stride=2), 2)
+    net.fc(net.mean(x), 4)
+    return pack(net.done())
+
+
+def small_inputs(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(-128, 128, (count, 8, 8, 1)).astype(np.int8)
+
+
+@functools.cache
+def small_bundle(version: int = 1, seed: int = 7) -> bytes:
+    """One exit at the last hook point; operating points: off, sometimes, always."""
+    main = small_pack()
+    point = len(main.points) - 1
+    spec = HookSpec(point, "exit", exit_net(main, point, seed), [NEVER, 10, ALWAYS])
+    return pack_bundle(main, Bundle([spec], ["off", "some", "all"], version=version))
+
+
+@functools.cache
+def firmware(board: str) -> FirmwareImage:
+    """Built once per test process; a second process builds its own."""
+    folder = Path(tempfile.gettempdir()) / f"dhn-tests-{board}-{small_pack().hash[:8]}"
+    return build_firmware(small_pack().data, load_board(board), folder, user_sources=[SENSOR])
+
+
+def session(board: str, workdir: Path) -> BoardSession:
+    return open_board(load_board(board), firmware(board).elf, workdir)
+
+
+@dataclass
+class NoisyLine:
+    """Changes each byte with probability ``rate``, both ways, from a fixed seed. Drops nothing else."""
+
+    inner: Transport
+    rate: float
+    seed: int = 1
+    changed: int = 0
+    lots: random.Random = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.lots = random.Random(self.seed)
+
+    def _spoil(self, data: bytes) -> bytes:
+        spoiled = bytearray(data)
+        for i in range(len(spoiled)):
+            if self.lots.random() < self.rate:
+                spoiled[i] ^= self.lots.randrange(1, 256)
+                self.changed += 1
+        return bytes(spoiled)
+
+    def read(self, timeout: float) -> bytes:
+        return self._spoil(self.inner.read(timeout))
+
+    def write(self, data: bytes) -> None:
+        self.inner.write(self._spoil(data))
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+def over_noise(board: BoardSession, rate: float, timeout: float) -> tuple[BoardClient, NoisyLine]:
+    """A second client on the session's line, through noise."""
+    line = NoisyLine(board.client.link.transport, rate)
+    client = BoardClient(Link(line, timeout, retries=50), run_timeout=timeout)
+    client.hello()
+    return client, line

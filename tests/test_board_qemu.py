@@ -1,0 +1,104 @@
+"""The device application on an emulated Cortex-M4F: the twin's answers, repeatable counts, and real power cuts."""
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from board_rig import over_noise, session, small_bundle, small_inputs, small_pack
+from dhn_kit.board_client import BoardClient, SamplerPolicy, SlotState
+from dhn_kit.board_session import BoardSession
+from dhn_kit.errors import DhnError
+from dhn_kit.samples import Sample
+from dhn_kit.twin import Twin
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Iterator[BoardSession]:
+    with session("qemu-cortex-m4", tmp_path) as opened:
+        yield opened
+
+
+def install(client: BoardClient, version: int = 1, seed: int = 7) -> None:
+    client.push(small_bundle(version, seed))
+    client.trial()
+    client.confirm()
+
+
+def test_the_emulated_board_computes_what_the_twin_computes(board: BoardSession) -> None:
+    client, x = board.client, small_inputs(12)
+    install(client)
+    for point in (0, 1, 2):
+        expected = Twin(small_pack(), small_bundle()).run(x, point=point)
+        for i in range(len(x)):
+            reply = client.run(x[i], point=point)
+            assert (reply.output == expected.output[i]).all() and reply.exit_hook == expected.exit_hook[i]
+
+
+def test_ticks_are_the_same_for_the_same_input_within_one(board: BoardSession) -> None:
+    x = small_inputs(1)[0]
+    ticks = [board.client.run(x, mode="detached").ticks for _ in range(10)]
+    assert max(ticks) - min(ticks) <= 2 and min(ticks) > 100
+
+
+def test_hooks_survive_a_killed_emulator(board: BoardSession) -> None:
+    install(board.client)
+    board.kill()
+    assert board.start().bundle_version == 1
+
+
+def test_a_trial_that_nobody_confirms_reverts_at_the_next_start(board: BoardSession) -> None:
+    install(board.client)
+    board.client.push(small_bundle(2, 8))
+    assert board.client.trial().bundle_version == 2
+    board.kill()
+    assert board.start().bundle_version == 1
+    assert board.client.counters().trials_reverted == 1
+    assert SlotState.REVERTED in [s.state for s in board.client.slots().slots]
+
+
+def test_a_power_cut_at_any_moment_of_a_push_leaves_the_old_hooks(board: BoardSession) -> None:
+    install(board.client)
+    lots = random.Random(2)
+    cuts = 0
+    for version in range(2, 14):
+        timer = threading.Timer(lots.uniform(0.0, 0.08), board.cut_power)
+        timer.start()
+        try:
+            board.client.push(small_bundle(version, 8))
+        except DhnError:
+            cuts += 1
+        timer.join()
+        board.kill()
+        assert board.start().bundle_version == 1
+    assert cuts > 0
+    install(board.client, 99)
+    assert board.reset().bundle_version == 99
+
+
+def test_an_emulator_that_cannot_run_the_file_says_why(tmp_path: Path) -> None:
+    bad = session("qemu-cortex-m4", tmp_path)
+    bad.elf = tmp_path / "no.elf"
+    with pytest.raises(DhnError, match="make it with 'dhn-kit build'"), bad:
+        pass
+    bad.elf.write_bytes(b"not an ELF file")
+    with pytest.raises(DhnError, match="qemu-cortex-m4: "), bad:
+        pass
+
+
+@pytest.mark.slow
+def test_of_ten_thousand_samples_through_noise_every_gap_is_counted(board: BoardSession) -> None:
+    client, line = over_noise(board, 1e-3, timeout=2.0)
+    got: list[Sample] = []
+    client.on_sample = got.append
+    client.sampler(SamplerPolicy(every_nth=1, with_input=True))
+    while client.counters().runs < 10_000:
+        client.stream_sensor(100)
+    lost = client.drain()
+    assert len(got) + lost == client.counters().samples_sent == 10_000 and lost > 500
+    print(f"10,000 sample frames, {line.changed} bytes changed: {len(got)} accepted, {lost} lost and counted")
