@@ -182,12 +182,12 @@ def _quantize_node(q: Graph, node: Node) -> None:
         quant = affine(float(const.min()), float(const.max()))
         node.attrs.update(const=quant.quantize(const), const_quant=quant)
     act = node.attrs.pop("act", None)
-    quant = q.tensors[node.output].quant
-    assert quant is not None
+    out = q.tensors[node.output].quant
+    assert out is not None
     low, high = act or (None, None)
     node.attrs["act_q"] = (
-        -128 if low is None else int(quant.quantize(np.asarray(low))),
-        127 if high is None else int(quant.quantize(np.asarray(high))),
+        -128 if low is None else int(out.quantize(np.asarray(low))),
+        127 if high is None else int(out.quantize(np.asarray(high))),
     )
 
 
