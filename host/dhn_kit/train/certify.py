@@ -1,0 +1,160 @@
+"""Judges threshold candidates on calibration samples that no training saw, and writes the certificates."""
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from dhn_kit import cost, risk
+from dhn_kit.bundle import hook_order, pack_bundle
+from dhn_kit.errors import DhnError
+from dhn_kit.hooks import Bundle, Certificate, HookPoint, HookSpec
+from dhn_kit.int_reference import run_int8
+from dhn_kit.pack import Pack
+from dhn_kit.train.data import Ints, Split
+from dhn_kit.train.exits import margin
+from dhn_kit.train.thresholds import Cascade, Outcome, Stage, simulate
+from dhn_kit.twin import Twin
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Predicted (or measured) instructions: per graph node, and (deciding, acting) of a hook."""
+
+    nodes: Sequence[float]
+    hook: Callable[[HookSpec, HookPoint], tuple[float, float]]
+
+    @property
+    def full(self) -> float:
+        return float(sum(self.nodes))
+
+    def before(self, node: int) -> float:
+        return float(sum(self.nodes[:node]))
+
+    def between(self, node: int, stop: int) -> float:
+        return float(sum(self.nodes[node:stop]))
+
+
+def predicted_costs(pack: Pack, model: cost.CostModel | None = None) -> Costs:
+    """Costs by a board's fitted model."""
+    return Costs(cost.node_costs(pack, model), lambda spec, point: cost.hook_cost(spec, point, model))
+
+
+def stage(spec: HookSpec, point: HookPoint, costs: Costs) -> Stage:
+    decide, act = costs.hook(spec, point)
+    saved = costs.between(point.node, point.skip[2]) if spec.action == "skip" and point.skip else 0.0
+    return Stage(spec.name, spec.action, costs.before(point.node), decide, act, saved)
+
+
+def run_gated(pack: Pack, bundle: Bundle, split: Split, costs: Costs) -> list[Outcome]:
+    """Outcome of every operating point on the split: on the twin where inputs are known, else from the features.
+
+    Both are exact: the runtime's integers decide. Features alone cannot tell what a skip leads to.
+    """
+    specs = hook_order(bundle)
+    stages = [stage(s, pack.points[s.point], costs) for s in specs]
+    points = range(len(bundle.operating_points))
+    if split.input is not None:
+        twin = Twin(pack, pack_bundle(pack, bundle))
+        results = [twin.run(split.input, point=k) for k in points]
+        return [_outcome(stages, costs.full, r.decisions, r.output, split.answer) for r in results]
+    if any(s.action == "skip" for s in specs):
+        raise DhnError(
+            "skip hooks cannot be judged from features alone: collect with inputs, or give the played inputs by tag"
+        )
+    cascade = cascade_of_features(specs, stages, split, costs.full)
+    return [simulate(cascade, [s.thresholds[k] for s in specs]) for k in points]
+
+
+def cascade_of_features(specs: Sequence[HookSpec], stages: Sequence[Stage], split: Split, full: float) -> Cascade:
+    """Exit hooks' int8 margins on logged features, by the integer reference."""
+    scores = [head_scores(s, split) for s in specs]
+    values = np.stack([margin(s) for s in scores])[None]
+    wrong = np.stack([s.argmax(axis=1) != split.answer for s in scores])[None]
+    return Cascade(list(stages), values, wrong, np.zeros((1, len(split)), bool), full)
+
+
+def head_scores(spec: HookSpec, split: Split) -> npt.NDArray[np.int8]:
+    """The hook's int8 scores (N, K) on the split's features."""
+    feature = spec.net.inputs[0].tensor
+    shape = spec.net.tensors[feature].shape
+    q = split.features[spec.point].reshape(-1, *shape)
+    scores = run_int8(spec.net, q)[spec.net.outputs[0].tensor]
+    return scores.reshape(len(q), -1)
+
+
+def _outcome(
+    stages: Sequence[Stage],
+    full: float,
+    decisions: npt.NDArray[np.uint8],
+    output: npt.NDArray[np.int8],
+    answer: Ints,
+) -> Outcome:
+    """What the twin did, with costs. Decisions are 0 not reached, 1 kept, 2 acted."""
+    n = len(decisions)
+    total, left_at, skipped = np.full(n, full), np.full(n, -1, np.int64), np.zeros(n, np.int64)
+    for s, g in enumerate(stages):
+        acted = decisions[:, s] == 2
+        total += g.decide * (decisions[:, s] > 0) + (g.act - g.saved) * acted
+        if g.action == "exit":
+            total -= (full - g.reach) * acted
+            left_at[acted] = s
+        else:
+            skipped += acted
+    return Outcome(total, output.argmax(axis=1) != answer, left_at, skipped)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One rung of the ladder: what tuning expected and what calibration counted."""
+
+    thresholds: tuple[int, ...]
+    tuned_cost: float
+    tuned_risk: float
+    cost: float
+    errors: int
+    bound: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An operating point: the thriftiest rung that is certified at ``epsilon``."""
+
+    rung: int
+    epsilon: float
+
+
+def choose(
+    errors: Sequence[int], n: int, epsilons: Sequence[float], delta: float
+) -> tuple[list[Choice], dict[float, str]]:
+    """Per risk target the last rung that fixed-sequence testing certifies; equal rungs keep the stricter target.
+
+    The second result says of each target that cannot be had why.
+    """
+    chosen: dict[int, Choice] = {}
+    refused: dict[float, str] = {}
+    for epsilon in sorted(epsilons):
+        certified = risk.fixed_sequence(errors, n, epsilon, delta)
+        needed = risk.needed_samples(epsilon, delta)
+        if n < needed:
+            refused[epsilon] = f"{n} calibration samples, at least {needed} are needed"
+        elif not certified:
+            most = risk.allowed_errors(n, epsilon, delta)
+            refused[epsilon] = f"the most cautious candidate erred {errors[0]} times of {n}, {most} are allowed"
+        else:
+            chosen.setdefault(certified - 1, Choice(certified - 1, epsilon))
+    return list(chosen.values()), refused
+
+
+def certificate(number: int, choice: Choice, errors: int, split: Split, delta: float) -> Certificate:
+    n = len(split)
+    bound = risk.upper_bound(errors, n, delta)
+    return Certificate(number, "consistency", choice.epsilon, delta, n, errors, bound, risk.METHOD, split.hash)
+
+
+def with_thresholds(spec: HookSpec, thresholds: Sequence[int]) -> HookSpec:
+    return replace(spec, thresholds=[int(t) for t in thresholds])

@@ -1,0 +1,126 @@
+"""What hooks learn from: the features and answers of inputs that the full network has seen."""
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from dhn_kit import risk
+from dhn_kit.errors import DhnError
+from dhn_kit.hooks import HookPoint
+from dhn_kit.pack import Pack
+from dhn_kit.samples import Reason, Sample
+from dhn_kit.twin import Twin
+
+Int8 = npt.NDArray[np.int8]
+Ints = npt.NDArray[np.int64]
+#: Reasons that do not look at the input, so that a sample kept for one of them is a fair draw.
+UNBIASED = Reason.REQUESTED | Reason.FULL_RUN | Reason.EVERY_NTH
+#: Strength of the random warps, as a share of the input's extent: about what a hand-held sensor varies by.
+WARP = 0.12
+SHIFT = 0.05
+
+
+@dataclass
+class Split:
+    """N inputs as the full network saw them. ``features[p]`` (N, F) int8 per hook point, ``output`` (N, K) int8,
+    ``input`` (N, H, W, C) int8 or None where nobody kept it, ``label`` (N,) or None, -1 where unknown."""
+
+    features: list[Int8]
+    output: Int8
+    input: Int8 | None
+    label: Ints | None
+    tags: list[int]
+
+    def __len__(self) -> int:
+        return len(self.output)
+
+    @property
+    def answer(self) -> Ints:
+        """The full network's class of each input."""
+        return np.asarray(np.argmax(self.output, axis=1), np.int64)
+
+    @property
+    def hash(self) -> str:
+        """Names the split: SHA-256 over tags and inputs, or features where inputs were not kept."""
+        return risk.split_hash(self.tags, *([self.input] if self.input is not None else self.features))
+
+
+def split_from_inputs(
+    pack: Pack, q: Int8, label: npt.NDArray[np.integer] | None = None, tags: Iterable[int] | None = None
+) -> Split:
+    """Runs canonical int8 inputs (N, H, W, C) through the twin without hooks."""
+    result = Twin(pack).run(q, mode="detached", features=True)
+    known = None if label is None else np.asarray(label, np.int64)
+    return Split(result.features, result.output, q, known, list(tags) if tags is not None else list(range(len(q))))
+
+
+def split_from_samples(
+    samples: Sequence[Sample], points: Sequence[HookPoint], inputs: Mapping[int, Int8] | None = None
+) -> Split:
+    """Samples of full runs that were kept for a reason which does not look at the input.
+
+    ``inputs`` gives the canonical int8 input of a tag, where the host played it itself. A tag that was sampled
+    several times counts once, so that no input weighs more than another. Raises DhnError when nothing is left.
+    """
+    usable = [s for s in samples if s.reason & UNBIASED and (s.full_run or s.bundle_version == 0)]
+    usable = [s for s in usable if len(s.features) == len(points) and all(f is not None for f in s.features)]
+    usable = list({(s.tag if s.tag != 0xFFFFFFFF else ~k): s for k, s in enumerate(usable)}.values())
+    if not usable:
+        raise DhnError(
+            f"none of {len(samples)} samples is a full run with features of all {len(points)} hook points: "
+            "collect with a share of full runs, or play inputs back with hooks detached"
+        )
+    features = [np.stack([_flat(s.features[p.index]) for s in usable]) for p in points]
+    labels = np.array([-1 if s.label is None else s.label for s in usable], np.int64)
+    return Split(
+        features,
+        np.stack([s.output.reshape(-1) for s in usable]),
+        _inputs(usable, inputs or {}),
+        labels if (labels >= 0).any() else None,
+        [s.tag for s in usable],
+    )
+
+
+def _flat(feature: Int8 | None) -> Int8:
+    assert feature is not None
+    return feature.reshape(-1)
+
+
+def _inputs(samples: Sequence[Sample], known: Mapping[int, Int8]) -> Int8 | None:
+    found = [s.input if s.input is not None else known.get(s.tag) for s in samples]
+    arrays = [f for f in found if f is not None]
+    return np.stack(arrays) if len(arrays) == len(found) else None
+
+
+def warped(q: Int8, copies: int, seed: int) -> Int8:
+    """`copies` randomly warped versions of canonical inputs (N, H, W, C), stacked to (copies * N, H, W, C).
+
+    Images are slightly rotated, scaled, sheared and shifted; sequences (H or W is 1) are shifted and stretched. Labels
+    are not needed: the full network itself says what a warped input is.
+    """
+    rng = np.random.default_rng(seed)
+    _, h, w, _ = q.shape
+    size = np.array([h, w], np.float64)
+    moves = (size > 1).astype(np.float64)
+    images = []
+    for x in np.concatenate([q] * copies) if copies else q[:0]:
+        matrix = np.eye(2) + rng.uniform(-WARP, WARP, (2, 2)) * np.outer(moves, moves)
+        offset = rng.uniform(-SHIFT, SHIFT, 2) * size * moves
+        centre = (size - 1) / 2
+        offset += centre - matrix @ centre
+        images.append(_warp(x, matrix, offset))
+    return np.stack(images) if images else q[:0]
+
+
+def _warp(x: Int8, matrix: npt.NDArray[np.float64], offset: npt.NDArray[np.float64]) -> Int8:
+    planes = [
+        ndimage.affine_transform(x[:, :, c].astype(np.float32), matrix, offset, order=1, mode="nearest")
+        for c in range(x.shape[2])
+    ]
+    return np.asarray(np.clip(np.rint(np.stack(planes, axis=2)), -128, 127), np.int8)

@@ -1,0 +1,215 @@
+"""Training end to end: certified hooks from samples of a real network, and refusals that say what is missing."""
+# SPDX-License-Identifier: Apache-2.0
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from dhn_kit import datasets, resources, risk
+from dhn_kit.bundle import pack_bundle
+from dhn_kit.errors import DhnError
+from dhn_kit.hooks import ALWAYS, NEVER, Bundle
+from dhn_kit.onnx_import import import_onnx
+from dhn_kit.pack import pack
+from dhn_kit.quantize import quantize
+from dhn_kit.samples import Reason, Sample
+from dhn_kit.train import Options, split_from_inputs, split_from_samples, train
+from dhn_kit.train.certify import choose, predicted_costs, run_gated
+from dhn_kit.twin import Twin
+
+
+@pytest.fixture(scope="module")
+def mnist():
+    data = datasets.load("mnist")
+    graph = import_onnx(resources.path("zoo") / "mnist_resnet8.onnx")
+    quantized = quantize(graph, data.x_train[:200])
+    packed = pack(quantized)
+    splits = {
+        name: split_from_inputs(packed, quantized.quantize_input(data.split(name)[0]), data.split(name)[1])
+        for name in ("hook", "cal", "test")
+    }
+    return packed, splits
+
+
+@pytest.fixture(scope="module")
+def result(mnist):
+    packed, splits = mnist
+    return train(packed, splits["hook"], splits["cal"], options=Options(copies=2, most_skips=1))
+
+
+def at_one_percent(result):
+    return next(k for k, c in reversed(list(enumerate(result.bundle.certificates))) if c.epsilon <= 0.01)
+
+
+def test_trained_hooks_halve_the_cost_at_a_certified_risk_of_one_percent(mnist, result):
+    packed, splits = mnist
+    k = at_one_percent(result)
+    outcome = run_gated(packed, result.bundle, splits["test"], predicted_costs(packed))[k]
+    assert outcome.mean_cost <= 0.5 * result.full_cost
+    assert result.bundle.certificates[k].bound <= 0.01
+
+
+def test_gated_accuracy_stays_within_one_point_on_images_that_nobody_saw(mnist, result):
+    packed, splits = mnist
+    test = splits["test"]
+    twin = Twin(packed, pack_bundle(packed, result.bundle)).run(test.input, point=at_one_percent(result))
+    assert (twin.output.argmax(1) == test.label).mean() >= (test.answer == test.label).mean() - 0.01
+
+
+def test_every_certificate_is_what_the_twin_counts_on_the_calibration_split(mnist, result):
+    packed, splits = mnist
+    outcomes = run_gated(packed, result.bundle, splits["cal"], predicted_costs(packed))
+    for c, outcome in zip(result.bundle.certificates, outcomes, strict=True):
+        assert (c.errors, c.n) == (int(outcome.wrong.sum()), len(splits["cal"]))
+        assert c.bound == risk.upper_bound(c.errors, c.n, c.delta) <= c.epsilon
+        assert c.split_hash == splits["cal"].hash
+
+
+def test_features_alone_predict_exactly_what_the_twin_does(mnist, result):
+    packed, splits = mnist
+    exits = replace(result.bundle, hooks=[h for h in result.bundle.hooks if h.action == "exit"])
+    costs = predicted_costs(packed)
+    ran = run_gated(packed, exits, splits["test"], costs)
+    told = run_gated(packed, exits, replace(splits["test"], input=None), costs)
+    for a, b in zip(ran, told, strict=True):
+        np.testing.assert_array_equal(a.wrong, b.wrong)
+        np.testing.assert_array_equal(a.left_at, b.left_at)
+        np.testing.assert_allclose(a.cost, b.cost)
+
+
+def test_operating_points_go_from_cautious_to_thrifty(mnist, result):
+    packed, splits = mnist
+    outcomes = run_gated(packed, result.bundle, splits["test"], predicted_costs(packed))
+    assert [c.epsilon for c in result.bundle.certificates] == sorted(c.epsilon for c in result.bundle.certificates)
+    assert [o.mean_cost for o in outcomes] == sorted((o.mean_cost for o in outcomes), reverse=True)
+
+
+def test_the_report_is_json_and_names_every_hook_that_was_tried(mnist, result):
+    packed, _ = mnist
+    facts = json.loads(json.dumps(result.bundle.report))
+    named = {h.name for h in result.bundle.hooks} | {d["name"] for d in facts["dropped"]}
+    assert {f"exit at {p.name}" for p in packed.points} <= named
+    assert {f"skip at {p.name}" for p in packed.points if p.skip} <= named
+    assert all(d["reason"] for d in facts["dropped"])
+
+
+def test_skip_hooks_alone_are_certified_or_reported(mnist):
+    packed, splits = mnist
+    got = train(packed, splits["hook"], splits["cal"], options=Options(actions=("skip",), most_skips=1))
+    assert {h.action for h in got.bundle.hooks} <= {"skip"}
+    assert got.bundle.hooks or got.dropped
+    assert all(c.bound <= c.epsilon for c in got.bundle.certificates)
+
+
+def test_main_network_is_bit_identical_with_the_trained_hooks_detached(mnist, result):
+    packed, splits = mnist
+    q = splits["test"].input[:200]
+    attached = Twin(packed, pack_bundle(packed, result.bundle)).run(q, mode="detached")
+    np.testing.assert_array_equal(attached.output, Twin(packed).run(q).output)
+
+
+def test_an_exit_head_that_always_exits_answers_in_the_main_networks_quantisation(mnist, result):
+    packed, splits = mnist
+    spec = next(h for h in result.bundle.hooks if h.action == "exit" and h.point >= 4)
+    bundle = Bundle([replace(spec, thresholds=[ALWAYS])], ["always"])
+    q = splits["test"].input
+    got = Twin(packed, pack_bundle(packed, bundle)).run(q)
+    assert (got.exit_hook == 0).all()
+    assert spec.net.tensors["score"].quant == packed.tensors[packed.outputs[0].tensor].quant
+    assert (got.output.argmax(1) == splits["test"].answer).mean() > 0.9
+
+
+def test_samples_that_were_trained_on_may_not_certify(mnist):
+    packed, splits = mnist
+    with pytest.raises(DhnError, match="800 calibration samples were also trained on"):
+        train(packed, splits["hook"], splits["hook"])
+
+
+def cut(split, n):
+    return replace(
+        split,
+        features=[f[:n] for f in split.features],
+        output=split.output[:n],
+        input=None,
+        label=None,
+        tags=split.tags[:n],
+    )
+
+
+def test_too_few_samples_are_refused_with_the_number_needed(mnist):
+    packed, splits = mnist
+    with pytest.raises(DhnError, match="at least 100 are needed"):
+        train(packed, cut(splits["hook"], 60), splits["cal"])
+    with pytest.raises(DhnError, match="at least 299 are needed"):
+        train(packed, splits["hook"], cut(splits["cal"], 200), options=Options(risks=(0.01,)))
+
+
+def test_a_target_beyond_the_samples_is_refused_with_the_number_needed():
+    chosen, refused = choose([0, 0, 2, 8, 9], 300, (0.001, 0.01, 0.05), 0.05)
+    assert [(c.rung, c.epsilon) for c in chosen] == [(1, 0.01), (3, 0.05)]
+    assert "2995 are needed" in refused[0.001]
+
+
+def test_a_target_that_even_the_most_cautious_rung_misses_is_refused():
+    chosen, refused = choose([5, 6], 300, (0.01,), 0.05)
+    assert not chosen and "erred 5 times of 300, 0 are allowed" in refused[0.01]
+
+
+POINTS = 2
+
+
+def sample(number, **changes):
+    features = [np.full(4, number % 100, np.int8), np.full(6, 1, np.int8)]
+    base = Sample(
+        number,
+        number,
+        Reason.REQUESTED,
+        1.0,
+        True,
+        0,
+        0,
+        -1,
+        np.array([0, number % 100, 0], np.int8),
+        features=features,
+    )
+    return replace(base, **changes)
+
+
+@pytest.fixture(scope="module")
+def two_points(mnist):
+    return mnist[0].points[:POINTS]
+
+
+def test_only_full_runs_drawn_without_looking_at_the_input_are_used(two_points):
+    samples = [
+        sample(1),
+        sample(2, reason=Reason.UNCERTAIN),
+        sample(3, full_run=False, bundle_version=4),
+        sample(4, features=[None, np.zeros(6, np.int8)]),
+        sample(5, full_run=False, bundle_version=0),
+    ]
+    split = split_from_samples(samples, two_points)
+    assert split.tags == [1, 5] and split.input is None and split.label is None
+
+
+def test_a_tag_that_was_sampled_twice_counts_once_but_untagged_samples_all_count(two_points):
+    samples = [sample(1), sample(2, tag=1), sample(3, tag=0xFFFFFFFF), sample(4, tag=0xFFFFFFFF)]
+    assert len(split_from_samples(samples, two_points)) == 3
+
+
+def test_inputs_and_labels_join_by_tag(two_points):
+    inputs = {1: np.ones((2, 2, 1), np.int8), 2: np.zeros((2, 2, 1), np.int8)}
+    split = split_from_samples([sample(1, label=7), sample(2)], two_points, inputs)
+    assert split.input.shape == (2, 2, 2, 1) and split.label.tolist() == [7, -1]
+    assert split_from_samples([sample(1), sample(3)], two_points, inputs).input is None
+
+
+def test_samples_without_a_single_full_run_are_an_error(two_points):
+    with pytest.raises(DhnError, match="none of 1 samples is a full run"):
+        split_from_samples([sample(1, full_run=False, bundle_version=2)], two_points)
+
+
+def test_a_silent_hook_is_not_packed(result):
+    assert all(any(t != NEVER for t in h.thresholds) for h in result.bundle.hooks)
