@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import atexit
+import dataclasses
 import functools
 import random
+import shutil
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,9 +52,14 @@ def small_bundle(version: int = 1, seed: int = 7) -> bytes:
 
 @functools.cache
 def firmware(board: str) -> FirmwareImage:
-    """Built once per test process; a second process builds its own."""
-    folder = Path(tempfile.gettempdir()) / f"dhn-tests-{board}-{small_pack().hash[:8]}"
-    return build_firmware(small_pack().data, load_board(board), folder, user_sources=[SENSOR])
+    """Built once per test process. As a process of this computer it stops at the first undefined behaviour."""
+    target = load_board(board)
+    if board == "posix":
+        flags = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+        target = dataclasses.replace(target, core=dataclasses.replace(target.core, flags=flags))
+    folder = Path(tempfile.mkdtemp(prefix=f"dhn-{board}-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return build_firmware(small_pack().data, target, folder, user_sources=[SENSOR])
 
 
 def session(board: str, workdir: Path) -> BoardSession:
