@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import pytest
 import tflite
 from tflite_micro import runtime
 
+from dhn_kit.errors import DhnError
 from dhn_kit.graph import Array, Quant
 from dhn_kit.int_reference import run_int8
 from dhn_kit.pack import pack
@@ -351,3 +353,134 @@ def test_operator_equals_tflite_micro(name: str) -> None:
         twin = Twin(pack(graph)).run(q).output
         np.testing.assert_array_equal(reference, expected, err_msg=f"integer reference, seed {seed}")
         np.testing.assert_array_equal(twin, expected, err_msg=f"twin, seed {seed}")
+
+
+def test_dense_layer_rounds_as_tflite_micro_at_every_border() -> None:
+    """Biases on both sides of each rounding border: single precision of the effective scale would show."""
+    x, w, y = 0.0123, 0.000137, 0.61
+    x, w, y = (float(np.float32(v)) for v in (x, w, y))
+    borders = (np.arange(20, 120) + 0.5) * y / (x * w)
+    bias = (borders[:, None] + np.arange(-4, 5)).astype(np.int32).reshape(-1)
+    model = ModelBuilder()
+    a, b = model.activation((1, 1), Quant(x, 0)), model.activation((1, len(bias)), Quant(y, 0))
+    weight = model.constant(np.zeros((len(bias), 1), np.int8), w)
+    model.op("FULLY_CONNECTED", [a, weight, model.constant(bias, x * w)], b)
+    data, q = model.build([a], [b]), np.zeros((1, 1), np.int8)
+    expected = run_tflite_micro(data, [q])
+    graph = import_tflite(data)
+    np.testing.assert_array_equal(Twin(pack(graph)).run(q.reshape(1, 1, 1, 1)).output, expected)
+
+
+@pytest.mark.parametrize("code", ["RELU", "LEAKY_RELU", "QUANTIZE"])
+def test_scales_whose_quotient_rounds_differently_in_single_precision_equal_tflite_micro(code: str) -> None:
+    model = ModelBuilder()
+    x, y = (
+        model.activation((1, 256), Quant(0.0750402882695198, 0)),
+        model.activation((1, 256), Quant(0.13102272152900696, 0)),
+    )
+    model.op(code, [x], y, **({"Alpha": 0.1} if code == "LEAKY_RELU" else {}))
+    data, q = model.build([x], [y]), np.arange(256).astype(np.int8).reshape(1, 256)
+    twin = Twin(pack(import_tflite(data)))
+    np.testing.assert_array_equal(twin.run(q.reshape(1, 1, 1, 256)).output, run_tflite_micro(data, [q]))
+
+
+def test_fused_clamp_is_rounded_in_single_precision_as_in_tflite_micro() -> None:
+    for k in range(20, 250):
+        scale = float(np.float32(6 / (k + 0.5)))
+        model = ModelBuilder()
+        x, y = model.activation((1, 1), Quant(6.0, -128)), model.activation((1, 1), Quant(scale, -128))
+        model.op("ADD", [x, x], y, FusedActivationFunction=Activation.RELU6)
+        data, q = model.build([x], [y]), np.full((1, 1), 127, np.int8)
+        assert import_tflite(data).nodes[0].attrs["act_q"] == (-128, int(run_tflite_micro(data, [q])[0, 0])), k
+
+
+def test_concatenation_of_two_scales_is_refused_as_tflite_micro_refuses_it() -> None:
+    model = ModelBuilder()
+    inputs = [model.activation((1, 4), Quant(0.05, 0)), model.activation((1, 4), Quant(0.1, 0))]
+    output = model.op("CONCATENATION", inputs, model.activation((1, 8), Quant(0.05, 0)), Axis=1)
+    data = model.build(inputs, [output])
+    with pytest.raises(RuntimeError, match="failed to allocate tensors"):
+        runtime.Interpreter.from_bytes(data, arena_size=1 << 20)
+    with pytest.raises(DhnError, match="quantised differently"):
+        import_tflite(data)
+
+
+def residual(borders: bool) -> tuple[bytes, dict[str, Quant]]:
+    """relu(conv3x3(conv3x3(x)) + conv1x1(x)), pooled, with float32 input and output if ``borders``."""
+    r = Random(np.random.default_rng(7), ModelBuilder())
+    m, shape = r.model, (1, 6, 6, 4)
+    quants = {name: r.quant(0.02, 0.06) for name in ("x", "a", "b", "shortcut", "sum")} | {"y": Quant(0.03125, -5)}
+
+    def conv_to(source: int, name: str, kernel: int) -> int:
+        w, b = r.weights((4, kernel, kernel, 4), 0, True, Quant(m.tensors[source].scale[0], 0))
+        out = m.activation(shape, quants[name], name=name)
+        return m.op("CONV_2D", [source, w, b], out, StrideH=1, StrideW=1, DilationHFactor=1, DilationWFactor=1)
+
+    outer = m.activation(shape, None, "FLOAT32", name="image") if borders else -1
+    x = m.activation(shape, quants["x"], name="x")
+    if borders:
+        m.op("QUANTIZE", [outer], x)
+    b = conv_to(conv_to(x, "a", 3), "b", 3)
+    total = m.op("ADD", [b, conv_to(x, "shortcut", 1)], m.activation(shape, quants["sum"], name="sum"))
+    y = m.activation((1, 4), quants["y"], name="y")
+    m.op("MEAN", [total, m.constant(np.array([1, 2], np.int32))], y)
+    if borders:
+        inner, y = y, m.activation((1, 4), None, "FLOAT32", name="scores")
+        m.op("DEQUANTIZE", [inner], y)
+    return m.build([outer if borders else x], [y]), quants
+
+
+def test_quantisation_of_the_file_is_kept_to_the_bit() -> None:
+    data, quants = residual(borders=False)
+    graph = import_tflite(data)
+    assert {name: t.quant for name, t in graph.tensors.items()} == quants
+    for node in graph.nodes:
+        if node.op == "conv2d":
+            scale = node.attrs["weight_scale"]
+            assert scale.dtype == np.float64
+            np.testing.assert_array_equal(scale, scale.astype(np.float32))
+
+
+def test_cheaper_side_of_a_residual_comes_first() -> None:
+    graph = import_tflite(residual(borders=False)[0])
+    assert [n.output for n in graph.nodes] == ["shortcut", "a", "b", "sum", "y"]
+    assert [n.attrs["tflite_index"] for n in graph.nodes] == [2, 0, 1, 3, 4]
+
+
+@pytest.mark.parametrize("borders", [False, True], ids=["int8", "float32"])
+def test_residual_network_equals_tflite_micro(borders: bool) -> None:
+    data, _ = residual(borders)
+    graph = import_tflite(data)
+    x = np.random.default_rng(1).uniform(-4, 4, (20, 6, 6, 4)).astype(np.float32)
+    q = graph.quantize_input(x)
+    expected = run_tflite_micro(data, [x if borders else q])
+    output = Twin(pack(graph)).run(q).output.reshape(20, 1, 1, 4)
+    if borders:
+        assert (graph.inputs[0].name, graph.inputs[0].tensor, graph.inputs[0].dtype) == ("image", "x", "float32")
+        assert (graph.outputs[0].name, graph.outputs[0].tensor, graph.outputs[0].dtype) == ("scores", "y", "float32")
+        np.testing.assert_array_equal(graph.dequantize_output(output), expected)
+    else:
+        assert graph.inputs[0].dtype == graph.outputs[0].dtype == "int8"
+        np.testing.assert_array_equal(output.reshape(20, 4), expected)
+
+
+def test_operators_that_compute_a_shape_are_left_out() -> None:
+    """Flatten of a dynamic batch: SHAPE makes what RESHAPE reads, though every size is known."""
+    model = ModelBuilder()
+    quant = Quant(0.05, 3)
+    x, y = model.activation((1, 2, 3, 4), quant), model.activation((1, 24), quant)
+    sizes = model.op("SHAPE", [x], model.activation((4,), dtype="INT32"))
+    model.op("RESHAPE", [x, sizes], y)
+    graph = import_tflite(model.build([x], [y]))
+    assert [n.op for n in graph.nodes] == ["reshape"]
+    assert graph.tensors[graph.outputs[0].tensor].shape == (1, 1, 24)
+
+
+def test_tensors_without_unique_names_get_them() -> None:
+    model = ModelBuilder()
+    tensors = [model.activation((1, 4), Quant(0.05, 3), name=name) for name in ("same", "same", "")]
+    model.tensors[2] = dataclasses.replace(model.tensors[2], name="")
+    model.op("RELU", tensors[:1], tensors[1])
+    model.op("RELU", tensors[1:2], tensors[2])
+    graph = import_tflite(model.build(tensors[:1], tensors[2:]))
+    assert [n.output for n in graph.nodes] == ["same#1", "#2"]

@@ -43,8 +43,7 @@ def _centred(graph: Graph, node: Node, x: Int8) -> Array:
 def _requantize_channels(graph: Graph, node: Node, acc: Array) -> Int64:
     x, y = _quant(graph, node.inputs[0]), _quant(graph, node.output)
     scales = np.broadcast_to(np.asarray(node.attrs["weight_scale"], np.float64), acc.shape[-1:])
-    single = node.attrs.get("single_precision_scale", False)
-    pairs = [qm.quantize_multiplier(qm.effective_scale(x.scale, float(s), y.scale, single)) for s in scales]
+    pairs = [qm.quantize_multiplier(x.scale * float(s) / y.scale) for s in scales]
     mult, shift = np.array([m for m, _ in pairs]), np.array([e for _, e in pairs])
     total = acc.astype(np.int64) + np.asarray(node.attrs["bias"], np.int64)
     return qm.multiply_by_quantized_multiplier(total, mult, shift) + y.zero_point

@@ -12,7 +12,7 @@ import numpy as np
 from dhn_kit import luts, records
 from dhn_kit.graph import Array, Graph, Node, Quant, Shape, Tensor
 from dhn_kit.kernels import Kernel, load_kernels
-from dhn_kit.quant_math import effective_scale, quantize_multiplier
+from dhn_kit.quant_math import quantize_multiplier
 from dhn_kit.records import ConstPool
 
 
@@ -114,8 +114,7 @@ class _Builder:
         x, y = self._quant(node.inputs[0]), self._quant(node.output)
         bias = np.asarray(node.attrs["bias"], np.int32)
         scales = np.broadcast_to(np.asarray(node.attrs["weight_scale"], np.float64), bias.shape)
-        single = node.attrs.get("single_precision_scale", False)
-        pairs = [quantize_multiplier(effective_scale(x.scale, float(s), y.scale, single)) for s in scales]
+        pairs = [quantize_multiplier(x.scale * float(s) / y.scale) for s in scales]
         weight = np.ascontiguousarray(node.attrs["weight"], np.int8)
 
         def values(pool: ConstPool) -> dict[str, int]:

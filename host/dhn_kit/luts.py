@@ -65,19 +65,17 @@ def _tflite_clip(params: dict[str, Any], x: Quant, y: Quant) -> Int8:
 
 
 def _tflite_leaky_relu(params: dict[str, Any], x: Quant, y: Quant) -> Int8:
-    """Both multipliers are made in single precision, operation by operation."""
     value = VALUES - x.zero_point
-    x_scale, y_scale = np.float32(x.scale), np.float32(y.scale)
-    alpha = np.float32(params.get("alpha", 0.01))
-    identity = _requantized(value, float(x_scale / y_scale), y)
-    return np.where(value >= 0, identity, _requantized(value, float(x_scale * alpha / y_scale), y)).astype(np.int8)
+    alpha = float(np.float32(params.get("alpha", 0.01)))
+    identity = _requantized(value, x.scale / y.scale, y)
+    return np.where(value >= 0, identity, _requantized(value, x.scale * alpha / y.scale, y)).astype(np.int8)
 
 
 def _tflite_hard_swish(params: dict[str, Any], x: Quant, y: Quant) -> Int8:
     """x * relu6(x + 3) / 6 in 16 bits: the input, 7 bits up, times a value in [0, 1] that follows relu6(x + 3) / 6."""
-    hires_scale = np.float32(1 / 128) * np.float32(x.scale)
-    out_mult, out_shift = qm.quantize_multiplier(float(hires_scale / np.float32(y.scale)))
-    gate_mult, gate_shift = qm.quantize_multiplier(float(hires_scale / (np.float32(3) / np.float32(32768))))
+    hires_scale = x.scale / 128
+    out_mult, out_shift = qm.quantize_multiplier(hires_scale / y.scale)
+    gate_mult, gate_shift = qm.quantize_multiplier(hires_scale / (3 / 32768))
     if out_shift > 0:
         raise DhnError(f"hard_swish: output scale {y.scale} is too fine for input scale {x.scale}; convert again")
     hires = (VALUES - x.zero_point) << 7

@@ -84,15 +84,6 @@ def downscale_multiplier(mult: int) -> int:
     return min((mult + (1 << 15)) >> 16, 2**15 - 1)
 
 
-def effective_scale(x: float, weight: float, y: float, single_precision: bool = False) -> float:
-    """x * weight / y, by which a sum of products becomes an output.
-
-    TFLite computes in double precision, but forms x * weight in single precision in dense layers whose weights share
-    one scale.
-    """
-    return (float(np.float32(x) * np.float32(weight)) if single_precision else x * weight) / y
-
-
 def exp_on_interval(a: Array) -> Int64:
     """exp(a) for a in [-1/4, 0), Q0.31 in and out (gemmlowp)."""
     constant_term, third = 1895147668, 715827883

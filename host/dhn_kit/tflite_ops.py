@@ -108,9 +108,7 @@ def fully_connected(at: Importer) -> None:
     if x.size != math.prod(wanted):
         raise at.error(f"{x.size} inputs do not fit weight {attrs['weight'].shape}")
     source = x.name if x.shape == wanted else _rows(at, x, wanted)
-    # One scale for all: TFLite multiplies input and weight scale in single precision here, and only here.
-    single = len(at.operand(1).scale) == 1
-    at.emit("fully_connected", [source], **attrs, single_precision_scale=single, act_q=_act_q(at, options))
+    at.emit("fully_connected", [source], **attrs, act_q=_act_q(at, options))
 
 
 def _rows(at: Importer, x: Tensor, shape: Shape) -> str:
@@ -287,7 +285,7 @@ def leaky_relu(at: Importer) -> None:
 def hard_swish(at: Importer) -> None:
     x = at.activation(0)
     assert x.quant is not None
-    if np.float32(x.quant.scale) / np.float32(128) / np.float32(at.result()[1].scale) >= 1:
+    if x.quant.scale / 128 / at.result()[1].scale >= 1:
         raise at.error("its output scale is too fine for TFLite's fixed-point hard-swish; convert again")
     _unary(at, "hard_swish")
 

@@ -63,8 +63,8 @@ class RawOperator:
         if self.table is None:
             return 0
         reader = options()
-        reader.Init(self.table.Bytes, self.table.Pos)
         try:
+            reader.Init(self.table.Bytes, self.table.Pos)
             return getattr(reader, method)()
         except _DAMAGE as problem:
             raise DhnError(f"operator {self.index} {self.code}: its options are damaged; convert it again") from problem
