@@ -62,6 +62,20 @@ def float_in_the_middle() -> bytes:
     return m.build([x], [y])
 
 
+def arg_max() -> bytes:
+    m = ModelBuilder()
+    x, y = m.activation((1, 4), Q), m.activation((1,), dtype="INT32")
+    m.op("ARG_MAX", [x, m.constant(np.array([1], np.int32))], y)
+    return m.build([x], [y])
+
+
+def pad_by_odd_widths() -> bytes:
+    m = ModelBuilder()
+    x, y = m.activation(IMAGE, Q), m.activation(IMAGE, Q)
+    m.op("PAD", [x, m.constant(np.zeros(7, np.int32))], y)
+    return m.build([x], [y])
+
+
 def pool_of_wrong_size() -> bytes:
     options = {"StrideH": 2, "StrideW": 2, "FilterHeight": 2, "FilterWidth": 2, "Padding": tflite.Padding.VALID}
     return one("MAX_POOL_2D", IMAGE, (1, 3, 2, 2), **options)
@@ -86,6 +100,8 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "softmax scale": (lambda: one("SOFTMAX", (1, 4), (1, 4)), "0 SOFTMAX: its output must have scale 0.00390625"),
     "pool size": (pool_of_wrong_size, r"0 MAX_POOL_2D: output 'right' should have .*\(2, 2, 2\), not \(3, 2, 2\)"),
     "reshape size": (lambda: one("RESHAPE", IMAGE, (1, 33)), "operator 0 RESHAPE: 32 values do not fit"),
+    "integer output": (arg_max, "output 't1' is INT32; end the network at its int8 scores"),
+    "pad widths": (pad_by_odd_widths, "operator 0 PAD: 7 widths do not fit 4 axes"),
     "zero stride": (lambda: one("MAX_POOL_2D", IMAGE, IMAGE), r"operator 0 MAX_POOL_2D: stride \(0, 0\)"),
     "zero scale": (lambda: one("RELU", IMAGE, IMAGE, y=Quant(0.0, 0)), "tensor 'right' has scale 0.0"),
 }  # fmt: skip

@@ -90,6 +90,10 @@ class Importer:
     def _output(self, number: int) -> None:
         inner = self.same.get(number, number)
         raw = self.raw.tensors[number]
+        if raw.dtype not in ("INT8", "FLOAT32"):
+            raise DhnError(
+                f"output {raw} is {raw.dtype}; end the network at its int8 scores, before ARG_MAX and its kind"
+            )
         if self.names[inner] not in self.graph.tensors:
             raise DhnError(f"output {raw} is made by no operator; convert the network again")
         self.graph.outputs.append(self._port(inner, raw))

@@ -216,7 +216,10 @@ def mean(at: Importer) -> None:
 def pad(at: Importer) -> None:
     x = at.activation(0)
     _same_quant(at, x)
-    pairs = [(int(b), int(e)) for b, e in at.constant(1, "INT32", "INT64").reshape(-1, 2)]
+    widths = at.constant(1, "INT32", "INT64")
+    if widths.size != 2 * len(at.operand(0).shape):
+        raise at.error(f"{widths.size} widths do not fit {len(at.operand(0).shape)} axes; convert the network again")
+    pairs = [(int(b), int(e)) for b, e in widths.reshape(-1, 2)]
     pairs = [(0, 0)] * (4 - len(pairs)) + pairs
     if any(p != (0, 0) for p in pairs[:-3]) or min(min(p) for p in pairs) < 0:
         raise at.error(f"padding {pairs} must not be negative nor touch the batch")
