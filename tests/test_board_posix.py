@@ -214,6 +214,22 @@ def test_a_reservoir_keeps_its_size_of_each_window(board: BoardSession) -> None:
     assert len(got) == 50 and all(s.reason == Reason.RESERVOIR and abs(s.propensity - 0.05) < 1e-4 for s in got)
 
 
+def test_samples_hold_the_features_of_the_wanted_points_alone(board: BoardSession) -> None:
+    policy = SamplerPolicy(every_nth=1, points=(0, 2))
+    got = keep(board, policy, 5)
+    assert board.client.sampler() == policy
+    assert all([f is not None for f in s.features] == [p in (0, 2) for p in range(len(s.features))] for s in got)
+
+
+def test_requested_samples_are_not_dropped_however_small_the_memory(board: BoardSession) -> None:
+    got: list[Sample] = []
+    board.client.on_sample = got.append
+    for i, x in enumerate(small_inputs(200)):
+        board.client.run(x, tag=i, want_sample=True)
+    assert board.client.drain() == 0 and [s.tag for s in got] == list(range(200))
+    assert board.client.counters().samples_dropped == 0
+
+
 def test_a_reservoir_larger_than_the_memory_is_refused(board: BoardSession) -> None:
     with pytest.raises(BoardError, match="out of range"):
         board.client.sampler(SamplerPolicy(reservoir=1000, window=5000))

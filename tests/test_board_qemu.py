@@ -3,14 +3,19 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from board_rig import over_noise, session, small_bundle, small_inputs, small_pack
+from board_rig import firmware, over_noise, session, small_bundle, small_inputs, small_pack
+from dhn_kit import board_session
 from dhn_kit.board_client import BoardClient, SamplerPolicy, SlotState
 from dhn_kit.board_session import BoardSession
 from dhn_kit.errors import DhnError
@@ -79,6 +84,29 @@ def test_a_power_cut_at_any_moment_of_a_push_leaves_the_old_hooks(board: BoardSe
     assert cuts > 0
     install(board.client, 99)
     assert board.reset().bundle_version == 99
+
+
+def test_a_killed_host_program_leaves_no_emulator_behind(tmp_path: Path) -> None:
+    elf = firmware("qemu-cortex-m4").elf
+    program = (
+        "import sys, time; from pathlib import Path; from dhn_kit.boards import load_board\n"
+        "from dhn_kit.board_session import open_board\n"
+        f"with open_board(load_board('qemu-cortex-m4'), Path({str(elf)!r}), Path({str(tmp_path)!r})):\n"
+        "    print('up', flush=True); time.sleep(60)\n"
+    )
+    host = Path(board_session.__file__).parents[1]
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(host)}
+    )
+    assert process.stdout is not None and process.stdout.readline() == b"up\n"
+    emulator = int((tmp_path / "emulator.pid").read_text())
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    deadline = time.monotonic() + 5
+    while Path(f"/proc/{emulator}").exists() and "Z" not in Path(f"/proc/{emulator}/stat").read_text().split()[2]:
+        assert time.monotonic() < deadline, f"emulator {emulator} still runs"
+        time.sleep(0.05)
 
 
 def test_an_emulator_that_cannot_run_the_file_says_why(tmp_path: Path) -> None:

@@ -36,10 +36,18 @@ static bool attach(void *context, const void *bundle, uint32_t bytes, bool reall
     return done;
 }
 
+void app_drain(app_t *self)
+{
+    while (sampler_send(&self->sampler, &sample_frame)) {
+    }
+}
+
 dhn_status_t app_infer(app_t *self, uint32_t tag, uint16_t mode, uint16_t point, uint8_t flags)
 {
     bool policies = flags & RUN_POLICIES;
     bool sampled = policies || flags & RUN_WANT_SAMPLE;
+    if (sampled && !sampler_has_room(&self->sampler))
+        app_drain(self); /* the host waits for this run: better late than lost */
     if (sampled && sampler_open(&self->sampler, policies))
         mode = DHN_SHADOW;
     dhn_status_t status =
@@ -47,12 +55,6 @@ dhn_status_t app_infer(app_t *self, uint32_t tag, uint16_t mode, uint16_t point,
     if (sampled)
         sampler_close(&self->sampler, tag, point, mode != DHN_GATED, policies, flags & RUN_WANT_SAMPLE);
     return status;
-}
-
-void app_drain(app_t *self)
-{
-    while (sampler_send(&self->sampler, &sample_frame)) {
-    }
 }
 
 /* A reset or a change of speed waits until its reply is out. */
@@ -63,6 +65,7 @@ static void act_on_request(app_t *self)
     if (self->baud_asked == 0)
         return;
     if (hal_set_baud(self->baud_asked) == 0) {
+        self->baud = self->baud_asked;
         self->baud_trial = true;
         self->baud_since = hal_ticks();
     }
@@ -70,18 +73,18 @@ static void act_on_request(app_t *self)
 }
 
 /* A host that does not follow to the new speed would be lost for good. */
-static void watch_baud(app_t *self, uint32_t good_frames)
+static void watch_baud(app_t *self)
 {
-    if (good_frames > 0)
-        self->baud_trial = false;
     if (!self->baud_trial || hal_ticks() - self->baud_since < APP_BAUD_PATIENCE_S * hal_tick_hz())
         return;
     (void)hal_set_baud(APP_BAUD);
+    self->baud = APP_BAUD;
     self->baud_trial = false;
 }
 
 static void start(app_t *self)
 {
+    self->baud = APP_BAUD;
     runner_start(&self->runner);
     self->boot_id = hal_random_seed();
     sampler_start(&self->sampler, &self->runner, self->boot_id);
@@ -97,14 +100,13 @@ int main(int argc, char **argv)
     start(&app);
     for (;;) {
         size_t count = hal_read(bytes, sizeof bytes);
-        uint32_t good = 0;
         for (size_t i = 0; i < count; i++) {
-            uint32_t frames = link_receive(&app.link, bytes + i, 1);
-            good += frames;
-            if (frames > 0)
-                act_on_request(&app);
+            if (link_receive(&app.link, bytes + i, 1) == 0)
+                continue;
+            app.baud_trial = false; /* the host has followed, if there was a change */
+            act_on_request(&app);
         }
-        watch_baud(&app, good);
+        watch_baud(&app);
         if (count == 0 && !sampler_send(&app.sampler, &sample_frame))
             hal_idle();
     }

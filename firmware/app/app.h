@@ -19,6 +19,7 @@ typedef struct {
     uint16_t point;   /* operating point of runs that do not name one */
     uint32_t boot_id; /* differs from start to start */
     bool reset_asked;
+    uint32_t baud;       /* of now */
     uint32_t baud_asked; /* 0: none */
     uint32_t baud_since; /* ticks; while `baud_trial` */
     bool baud_trial;

@@ -72,7 +72,7 @@ static int8_t baud(app_t *self, reader_t *in)
     uint32_t asked = get_u32(in);
     if (!in->ok || asked == 0)
         return LINK_ERR_RANGE;
-    if (hal_set_baud(APP_BAUD) != 0)
+    if (hal_set_baud(self->baud) != 0) /* only asks whether it could */
         return LINK_ERR_CANNOT;
     self->baud_asked = asked;
     return DHN_OK;
@@ -213,6 +213,7 @@ static int8_t sampler_policy(app_t *self, reader_t *in, writer_t *out)
         policy.band = get_u16(in);
         policy.full_share = get_u16(in);
         policy.flags = get_u16(in);
+        policy.points = get_u32(in);
         if (!in->ok)
             return LINK_ERR_SIZE;
         status = sampler_configure(&self->sampler, &policy) ? DHN_OK : LINK_ERR_RANGE;
@@ -224,6 +225,7 @@ static int8_t sampler_policy(app_t *self, reader_t *in, writer_t *out)
     put_u16(out, now->band);
     put_u16(out, now->full_share);
     put_u16(out, now->flags);
+    put_u32(out, now->points);
     put_u16(out, self->sampler.cell_count);
     return status;
 }

@@ -50,14 +50,20 @@ static uint32_t output_bytes(const sampler_t *self)
     return dhn_output(&self->runner->model, 0, &bytes) == NULL ? 0 : bytes;
 }
 
-/* Largest record under `flags`, a multiple of 4. */
-static uint32_t record_bytes(const sampler_t *self, uint16_t flags)
+static bool wanted(const sampler_policy_t *policy, uint16_t point)
+{
+    return policy->points == 0 || (point < 32 && (policy->points >> point & 1) != 0);
+}
+
+/* Largest record under a policy, a multiple of 4. */
+static uint32_t record_bytes(const sampler_t *self, const sampler_policy_t *policy)
 {
     const dhn_model_t *model = &self->runner->model;
     uint32_t bytes = RECORD_HEAD + 3u * hook_count(self) + 4u * model_segments + output_bytes(self);
     for (uint16_t point = 0; point < dhn_header(model)->point_count; point++)
-        bytes += 2 + dhn_feature_bytes(model, point);
-    if (flags & SAMPLER_WITH_INPUT)
+        if (wanted(policy, point))
+            bytes += 2 + dhn_feature_bytes(model, point);
+    if (policy->flags & SAMPLER_WITH_INPUT)
         bytes += self->runner->input_bytes;
     return (bytes + 3) & ~3u;
 }
@@ -73,7 +79,7 @@ static void divide_memory(sampler_t *self)
     for (uint16_t i = 0; i < self->cell_count; i++)
         self->dropped += self->cell[i].state != CELL_FREE;
     memset(self->cell, 0, sizeof self->cell);
-    self->cell_bytes = record_bytes(self, self->policy.flags);
+    self->cell_bytes = record_bytes(self, &self->policy);
     self->cell_count = (uint16_t)cells_for(self->cell_bytes);
     self->open = -1;
     self->sending = -1;
@@ -94,7 +100,7 @@ void sampler_start(sampler_t *self, const runner_t *runner, uint32_t seed)
 
 bool sampler_configure(sampler_t *self, const sampler_policy_t *policy)
 {
-    uint32_t cells = cells_for(record_bytes(self, policy->flags));
+    uint32_t cells = cells_for(record_bytes(self, policy));
     if (cells < 2 || policy->reservoir > cells - 2 || (policy->reservoir > 0 && policy->window == 0))
         return false;
     self->policy = *policy;
@@ -153,7 +159,7 @@ bool sampler_open(sampler_t *self, bool lots)
 void sampler_point(void *context, uint16_t point)
 {
     sampler_t *self = context;
-    if (self->open < 0)
+    if (self->open < 0 || !wanted(&self->policy, point))
         return;
     uint8_t *record = memory_of(self, self->open);
     int32_t bytes =
@@ -313,6 +319,11 @@ void sampler_close(sampler_t *self, uint32_t tag, uint16_t point, bool full_run,
     self->open = -1;
     if (policies && self->policy.reservoir > 0 && ++self->window_seen >= self->policy.window)
         flush(self);
+}
+
+bool sampler_has_room(const sampler_t *self)
+{
+    return find_cell(self, CELL_FREE) >= 0;
 }
 
 /* -- Sending */

@@ -22,6 +22,7 @@ typedef struct {
     uint16_t band;       /* keep when a score lies within this of its threshold; 0: off */
     uint16_t full_share; /* of 65,536 inferences, this many run in full (shadow) and are kept; 0: off */
     uint16_t flags;
+    uint32_t points; /* hook points whose features records hold, one bit each; 0: all */
 } sampler_policy_t;
 
 typedef struct {
@@ -68,6 +69,9 @@ void sampler_point(void *self, uint16_t point);
 
 /* After the inference. `policies` false: only `requested` counts. `full_run`: no hook acted, whoever chose so. */
 void sampler_close(sampler_t *self, uint32_t tag, uint16_t point, bool full_run, bool policies, bool requested);
+
+/* False: the next record would find no place. */
+bool sampler_has_room(const sampler_t *self);
 
 /* Sends one part of the oldest ready sample. False: none is ready. */
 bool sampler_send(sampler_t *self, frame_buffer_t *buffer);

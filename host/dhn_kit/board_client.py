@@ -145,6 +145,8 @@ class SamplerPolicy:
 
     ``every_nth``: systematic. ``band``: a score within it of its threshold. ``reservoir`` of each ``window`` inferences
     that nothing else kept. ``full_share`` of all (0..1) are run in full and kept. ``with_input`` adds the raw input.
+    ``points`` are the hook points (below 32) whose features the samples hold, empty for all: features are most of
+    what a sample weighs on the line.
     """
 
     every_nth: int = 0
@@ -153,6 +155,7 @@ class SamplerPolicy:
     window: int = 0
     full_share: float = 0.0
     with_input: bool = False
+    points: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -255,7 +258,14 @@ class BoardClient:
             return _parse_policy(self._request(SAMPLER))
         share = min(round(policy.full_share * 65536), 65535)
         payload = struct.pack(
-            "<IIHHHH", policy.every_nth, policy.window, policy.reservoir, policy.band, share, policy.with_input
+            "<IIHHHHI",
+            policy.every_nth,
+            policy.window,
+            policy.reservoir,
+            policy.band,
+            share,
+            policy.with_input,
+            sum(1 << p for p in set(policy.points)),
         )
         return _parse_policy(self._request(SAMPLER, payload))
 
@@ -396,5 +406,6 @@ def _parse_run(body: bytes, with_output: bool) -> RunReply:
 
 
 def _parse_policy(body: bytes) -> SamplerPolicy:
-    every_nth, window, reservoir, band, share, flags, _ = struct.unpack("<IIHHHHH", body)
-    return SamplerPolicy(every_nth, band, reservoir, window, share / 65536, bool(flags & 1))
+    every_nth, window, reservoir, band, share, flags, mask, _ = struct.unpack("<IIHHHHIH", body)
+    points = tuple(p for p in range(32) if mask >> p & 1)
+    return SamplerPolicy(every_nth, band, reservoir, window, share / 65536, bool(flags & 1), points)
