@@ -51,6 +51,18 @@ def test_ticks_are_the_same_for_the_same_input_within_one(board: BoardSession) -
     assert max(ticks) - min(ticks) <= 2 and min(ticks) > 100
 
 
+def test_samples_are_counted_from_zero_after_a_restart(board: BoardSession) -> None:
+    got: list[Sample] = []
+    board.client.on_sample = got.append
+    for _ in range(3):
+        board.client.run(small_inputs(1)[0], want_sample=True)
+        assert board.client.drain() == 0
+        assert board.client.info is not None
+        before = board.client.info.boot_id
+        assert board.reset().boot_id != before
+    assert [s.number for s in got] == [0, 0, 0]
+
+
 def test_hooks_survive_a_killed_emulator(board: BoardSession) -> None:
     install(board.client)
     board.kill()

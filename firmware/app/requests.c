@@ -28,8 +28,10 @@ static void put_tensors(const app_t *self, writer_t *out)
         put_u32(out, dhn_feature_bytes(&self->runner.model, i));
 }
 
-static int8_t hello(app_t *self, writer_t *out)
+static int8_t hello(app_t *self, reader_t *in, writer_t *out)
 {
+    if (get_left(in) >= 4)
+        sampler_stir(&self->sampler, get_u32(in));
     bool loaded = self->runner.status == DHN_OK;
     const dhn_header_t *bundle = loaded ? dhn_bundle_header(&self->runner.model) : NULL;
     put_u16(out, LINK_PROTOCOL);
@@ -312,7 +314,7 @@ int8_t app_request(void *context, uint8_t type, reader_t *in, writer_t *out)
 {
     app_t *self = context;
     switch (type) {
-    case LINK_HELLO: return hello(self, out);
+    case LINK_HELLO: return hello(self, in, out);
     case LINK_COUNTERS: return counters(self, out);
     case LINK_BAUD: return baud(self, in);
     case LINK_RESET: self->reset_asked = true; return DHN_OK;

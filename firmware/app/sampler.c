@@ -25,6 +25,13 @@ static uint32_t draw(sampler_t *self)
     return x;
 }
 
+void sampler_stir(sampler_t *self, uint32_t seed)
+{
+    self->lots ^= seed;
+    if (self->lots == 0) /* where xorshift would stay */
+        self->lots = 1;
+}
+
 /* Uniform in [0, below); the bias of the multiplication is below 2^-16 for the windows that occur. */
 static uint32_t draw_below(sampler_t *self, uint32_t below)
 {

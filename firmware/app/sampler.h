@@ -54,6 +54,9 @@ typedef struct {
 
 void sampler_start(sampler_t *self, const runner_t *runner, uint32_t seed);
 
+/* Mixes something that nobody can foresee into the lots: emulated boards start the same each time. */
+void sampler_stir(sampler_t *self, uint32_t seed);
+
 /* Takes a policy; samples that wait are discarded and counted as dropped. False: the memory holds fewer than two records,
  * or the reservoir more than there are; nothing changed. */
 bool sampler_configure(sampler_t *self, const sampler_policy_t *policy);

@@ -53,7 +53,7 @@ int hal_flash_program(uint32_t offset, const void *from, uint32_t bytes);
 
 /* -- The rest. */
 
-/* A number that differs from start to start, for the sampler's lots. Quality does not matter, difference does. */
+/* A number that differs from one start to the next, so that a host notices a restart. Called once per start. */
 uint32_t hal_random_seed(void);
 
 /* Starts the program afresh, as after power-on, and does not return. A port's fault handlers call it as well: a hook set

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 import zlib
 from collections.abc import Callable
@@ -192,7 +193,7 @@ class BoardClient:
 
     def hello(self, timeout: float | None = None) -> Hello:
         """Must be the first request. After a restart of the board sample numbers begin at 0 again."""
-        info = _parse_hello(self._request(HELLO, timeout=timeout))
+        info = _parse_hello(self._request(HELLO, random.randbytes(4), timeout))
         if info.protocol != PROTOCOL:
             raise DhnError(
                 f"the board speaks link protocol {info.protocol}, this dhn-kit {PROTOCOL}; "
