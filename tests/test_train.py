@@ -211,5 +211,9 @@ def test_samples_without_a_single_full_run_are_an_error(two_points):
         split_from_samples([sample(1, full_run=False, bundle_version=2)], two_points)
 
 
+def test_the_bundle_fits_the_flash_slot(mnist, result):
+    assert len(pack_bundle(mnist[0], result.bundle)) <= Options().slot_bytes
+
+
 def test_a_silent_hook_is_not_packed(result):
     assert all(any(t != NEVER for t in h.thresholds) for h in result.bundle.hooks)

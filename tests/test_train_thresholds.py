@@ -121,3 +121,10 @@ def test_a_hook_that_costs_more_than_it_saves_is_pruned_with_its_numbers():
 def test_a_useful_hook_is_kept():
     c = exits_only([[50] * 100], [[False] * 100])
     assert prune(c, 0.0, least_gain=0.5) == ([0], [])
+
+
+def test_hooks_are_pruned_until_they_fit_the_slot_and_the_better_one_stays():
+    c = exits_only([[50] * 100, [50] * 100], [[False] * 100, [False] * 100])
+    kept, dropped = prune(c, 0.0, least_gain=-1.0, sizes=[700, 500], room=1000)
+    assert kept == [0] and [d.name for d in dropped] == ["e1"]
+    assert prune(c, 0.0, least_gain=-1.0, sizes=[700, 300], room=1000)[0] == [0, 1]

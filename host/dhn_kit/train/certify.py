@@ -61,7 +61,7 @@ def run_gated(pack: Pack, bundle: Bundle, split: Split, costs: Costs) -> list[Ou
     if split.input is not None:
         twin = Twin(pack, pack_bundle(pack, bundle))
         results = [twin.run(split.input, point=k) for k in points]
-        return [_outcome(stages, costs.full, r.decisions, r.output, split.answer) for r in results]
+        return [outcome_of(stages, costs.full, r.decisions, r.output, split.answer) for r in results]
     if any(s.action == "skip" for s in specs):
         raise DhnError(
             "skip hooks cannot be judged from features alone: collect with inputs, or give the played inputs by tag"
@@ -87,7 +87,7 @@ def head_scores(spec: HookSpec, split: Split) -> npt.NDArray[np.int8]:
     return scores.reshape(len(q), -1)
 
 
-def _outcome(
+def outcome_of(
     stages: Sequence[Stage],
     full: float,
     decisions: npt.NDArray[np.uint8],

@@ -15,7 +15,7 @@ from dhn_kit.train import heads
 from dhn_kit.train.heads import Floats, Int8, Ints, Recipe
 
 #: Weight decay of a linear head and of one with a hidden layer: larger values cost agreement, smaller gain none.
-DECAYS = {0: 0.1, 32: 0.03, 64: 0.03}
+DECAYS = {0: 0.1, 8: 0.03, 16: 0.03, 32: 0.03, 64: 0.03}
 #: A head may cost this share of the multiply-accumulates that are left behind its point.
 HEAD_SHARE = 0.1
 
@@ -60,14 +60,19 @@ class ExitFit:
     choices: Ints
 
 
-def fit_exit(pool: Pool, point: HookPoint, kind: OutputKind, paths: Sequence[Int8], macs_left: int) -> ExitFit:
+def most_weights(macs_left: int, slot_bytes: int) -> int:
+    """How many weights a head may have: few beside the work behind it, and a third of the slot it is kept in."""
+    return min(int(HEAD_SHARE * macs_left), slot_bytes // 3)
+
+
+def fit_exit(pool: Pool, point: HookPoint, kind: OutputKind, paths: Sequence[Int8], weights: int) -> ExitFit:
     """Chooses a recipe on one fold, cross-fits it, trains the final head on all rows and quantises it.
 
     ``paths[p]`` (N, F) are the point's features when the skips of path p have acted; path 0 is none. A sample's margin
     comes from the head that never saw it (nor its warped copies), so that thresholds are tuned on honest scores.
     """
     x = point.tap_quant.dequantize(pool.features[point.index])
-    recipe = _choose(pool, x, macs_left)
+    recipe = _choose(pool, x, weights)
     final = heads.centred(heads.fit(x, pool.target, recipe))
     factor, centre = 1.0, 0.0
     if not kind.probabilities:
@@ -94,11 +99,11 @@ def margin(scores: npt.NDArray[np.integer]) -> Ints:
     return np.asarray(top[..., -1] - top[..., -2], np.int64)
 
 
-def _choose(pool: Pool, x: Floats, macs_left: int) -> Recipe:
-    """The recipe with the least cross-entropy on the first fold's samples, among those that are cheap enough."""
+def _choose(pool: Pool, x: Floats, weights: int) -> Recipe:
+    """Linear or the widest hidden layer of at most that many weights: what has less cross-entropy on the first fold."""
     rows, own = pool.parts(0)
     classes = pool.target.shape[1]
-    affordable = [h for h in (32, 64) if h * (x.shape[1] + classes) <= HEAD_SHARE * macs_left]
+    affordable = [h for h in DECAYS if h and h * (x.shape[1] + classes) <= weights]
     recipes = [Recipe(h, DECAYS[h]) for h in (0, *affordable[-1:])]
 
     def loss(recipe: Recipe) -> float:

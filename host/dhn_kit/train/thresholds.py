@@ -195,14 +195,18 @@ class Worth:
     cost_with: float
     cost_without: float
     decide: float
+    useful: bool  #: it would pay, but the flash slot is too small
 
     @property
     def gain(self) -> float:
         return self.cost_without - self.cost_with
 
 
-def prune(c: Cascade, budget: float, least_gain: float) -> tuple[list[int], list[Worth]]:
-    """Removes hooks one by one, the least useful first, until each one left saves at least `least_gain` instructions.
+def prune(
+    c: Cascade, budget: float, least_gain: float, sizes: Sequence[int] = (), room: int = 0
+) -> tuple[list[int], list[Worth]]:
+    """Removes hooks one by one, the least useful first, until each one left saves at least `least_gain` instructions
+    and all together, of `sizes` bytes each, fit `room`.
 
     Returns the indices kept and what was found out about those removed.
     """
@@ -215,10 +219,11 @@ def prune(c: Cascade, budget: float, least_gain: float) -> tuple[list[int], list
     now = cost(kept)
     while kept:
         without, weakest = min((cost([k for k in kept if k != s]), s) for s in kept)
-        if without - now >= least_gain:
+        useful, fits = without - now >= least_gain, sum(sizes[k] for k in kept) <= room if sizes else True
+        if useful and fits:
             break
         stage = c.stages[weakest]
-        dropped.append(Worth(stage.name, now, without, stage.decide))
+        dropped.append(Worth(stage.name, now, without, stage.decide, useful))
         kept.remove(weakest)
         now = without
     return kept, dropped

@@ -11,6 +11,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from dhn_kit import risk
+from dhn_kit.bundle import pack_bundle
 from dhn_kit.errors import DhnError
 from dhn_kit.hooks import NEVER, Bundle, HookSpec
 from dhn_kit.pack import Pack
@@ -44,6 +45,7 @@ class Options:
     most_skips: int = 2  #: skip hooks beside each other; each doubles the paths to be recorded
     least_gain: float = 0.005  #: share of a full run that a hook must save
     prune_at: float = 0.005  #: risk at which a hook's worth is judged
+    slot_bytes: int = 65536  #: what the bundle must fit
     version: int = 1
     seed: int = 0
 
@@ -90,7 +92,8 @@ def train(
     with threadpool_limits(limits=1, user_api="blas"):
         trained = _fit_hooks(pack, hook, costs, options)
     guarded = trained.cascade.guarded(GUARD)
-    kept, worthless = prune(guarded, options.prune_at, options.least_gain * costs.full)
+    sizes = [_bytes(pack, spec) for spec in trained.specs]
+    kept, worthless = prune(guarded, options.prune_at, options.least_gain * costs.full, sizes, options.slot_bytes)
     dropped = trained.dropped + [_no_gain(w, costs.full) for w in worthless]
     candidates = _ladder(trained.cascade, kept) if kept else []
     if not kept:
@@ -142,7 +145,8 @@ def _fit_hooks(pack: Pack, hook: Split, costs: Costs, options: Options) -> _Trai
     for point in pack.points:
         if "exit" in options.actions:
             left = sum(o.macs for o in pack.ops if o.node >= point.node)
-            fit = exits.fit_exit(pool, point, kind, [p.features[point.index] for p in paths], left)
+            weights = exits.most_weights(left, options.slot_bytes)
+            fit = exits.fit_exit(pool, point, kind, [p.features[point.index] for p in paths], weights)
             specs.append(HookSpec(point.index, "exit", fit.net, [], "margin", fit.answer, name=fit.net.name))
             values.append(fit.margins)
             wrong.append(fit.choices != hook.answer)
@@ -283,7 +287,14 @@ def _certified(
     return TrainResult(bundle, ladder, dropped, refused, costs.full)
 
 
+def _bytes(pack: Pack, spec: HookSpec) -> int:
+    """What one hook takes in a bundle; the header is counted each time, which leaves room for the ladder."""
+    return len(pack_bundle(pack, Bundle([with_thresholds(spec, [NEVER])], ["size"])))
+
+
 def _no_gain(worth: Worth, full: float) -> Dropped:
+    if worth.useful:
+        return Dropped(worth.name, f"would save {worth.gain / full:.2%} of a full run but does not fit the flash slot")
     reason = f"saves {worth.gain / full:.2%} of a full run, costs {worth.decide / full:.2%} where it is evaluated"
     numbers = {"gain": worth.gain, "cost": worth.decide, "mean with": worth.cost_with, "without": worth.cost_without}
     return Dropped(worth.name, reason, numbers)
