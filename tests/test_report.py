@@ -1,0 +1,183 @@
+"""The report: it shows what it was given, needs nothing from outside, and its figures are counted right."""
+# SPDX-License-Identifier: Apache-2.0
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from dhn_kit.graph import Port
+from dhn_kit.hooks import ALWAYS, NEVER, Bundle, Certificate, HookSpec
+from dhn_kit.pack import pack
+from dhn_kit.report import MemoryBlock, ReportData, figures, gather, memory_blocks, write_report
+from dhn_kit.report.report import render
+from dhn_kit.train import heads, split_from_inputs
+from dhn_kit.train.baselines import Comparison
+from dhn_kit.train.certify import predicted_costs
+from nets import Net
+
+CERTIFICATE = Certificate(0, "consistency", 0.01, 0.05, 1200, 3, 0.0064, "learn-then-test", "cd" * 32)
+
+
+@pytest.fixture
+def data():
+    n = np.arange(100)
+    label, full = n % 10, np.where(n < 2, 5, n % 10)
+    gated = np.where(n > 96, 0, full)
+    names = ["exit at input", "exit at block1"]
+    point = figures(
+        "risk 1%", np.where(n < 60, 100, 1000), gated, full, label, np.where(n < 60, 0, -1), names, None, CERTIFICATE
+    )
+    return ReportData(
+        model="a <net>",
+        board="qemu-m4",
+        counting="executed on the emulated core",
+        inputs=100,
+        full=figures("full network", np.full(100, 1000), full, full, label),
+        points=[point],
+        comparisons=[
+            Comparison("full network", "full", 1000, 1.0, 0.99),
+            Comparison("always exit at input", "static", 100, 0.8, 0.79),
+            Comparison("always exit at block1", "static", 400, 0.9, 0.89),
+            Comparison("random gate", "random", 460, 0.85, 0.84),
+            Comparison("oracle", "oracle", 150, 1.0, 0.99),
+        ],
+        layers=[("conv1", "conv2d", 700.0), ("fc", "fully_connected", 300.0)],
+        arena_bytes=4096,
+        arena_lower_bound=4000,
+        flash_bytes=81980,
+        hook_bytes=1234,
+        memory=[MemoryBlock("x", 0, 2, 0, 2000), MemoryBlock("hooks.scratch0", 1, 2, 2000, 300)],
+        sqnr=[("conv1", "conv2d", 38.2)],
+        agreement={"same answer as float": 0.998},
+        dropped=[("skip at block1", "saves nothing & costs 0.2 %")],
+        refused={"0.10%": "1200 calibration samples, at least 2995 are needed"},
+        facts={"samples lost": "0"},
+    )
+
+
+def text_of(html):
+    class Text(HTMLParser):
+        found = ""
+
+        def handle_data(self, chunk):
+            self.found += chunk + " "
+
+    parser = Text()
+    parser.feed(html)
+    return re.sub(r"\s+", " ", parser.found)
+
+
+def test_figures_count_cost_accuracy_risk_and_exits(data):
+    point = data.points[0]
+    assert (point.mean, point.median, point.worst) == (460, 100, 1000)
+    # Rows 97, 98 and 99 answer 0 instead of 7, 8 and 9; rows 0 and 1 answer 5 as the full network does.
+    assert point.risk == pytest.approx(0.03) and point.accuracy == pytest.approx(0.95)
+    assert point.exits == {"exit at input": 0.6, "end": 0.4}
+
+
+def test_a_hook_that_acts_without_leaving_counts_as_a_skip():
+    acted = np.array([[True, False], [False, True], [True, True], [False, False]])
+    got = figures("p", np.ones(4), np.zeros(4), np.zeros(4), None, [-1, 1, 1, -1], ["skip", "exit"], acted)
+    assert got.skips == {"skip": 0.5} and got.exits == {"exit": 0.5, "end": 0.5}
+
+
+@pytest.mark.parametrize(
+    "fact",
+    ["0.46×", "81,980", "1,234", "4,096", "lower bound 4,000", "95.0 %", "0.64 %", "cdcdcdcdcdcdcdcd",
+     "saves nothing & costs", "at least 2995 are needed", "executed on the emulated core",
+     "same answer as float: 99.80 %", "samples lost",
+     "always exit at block1 ) repeats 90.0 %", "random gate", "oracle"],
+)  # fmt: skip
+def test_the_page_says(data, fact):
+    squeezed = text_of(render(data)).replace(" ", "")
+    assert fact.replace(" ", "") in squeezed
+
+
+def test_the_page_needs_nothing_from_outside(data):
+    page = render(data)
+    # Namespaces are names, nobody fetches them.
+    links = re.sub(r'xmlns(:\w+)?="[^"]*"', "", page)
+    assert not re.search(r'(src|href)="(?!#)', links)
+    assert "<script" not in page and "@import" not in page and "url(h" not in page
+    assert page.count("<svg") == 5
+
+
+def test_names_are_escaped(data):
+    assert "a &lt;net&gt;" in render(data) and "a <net>" not in render(data)
+
+
+def test_element_names_of_the_plots_do_not_collide(data):
+    page = render(data)
+    names = re.findall(r'\bid="([^"]+)"', page)
+    assert len(names) == len(set(names)) > 20
+    assert set(re.findall(r'(?:href="#|url\(#)([^")]+)', page)) <= set(names)
+
+
+def test_the_same_data_give_the_same_page(data):
+    assert render(data) == render(data)
+
+
+def test_a_report_without_hooks_still_renders(data):
+    bare = ReportData("net", "posix", "predicted", 10, replace(data.full, accuracy=None))
+    assert "Before and after" in render(bare) and "<svg" not in render(bare)
+
+
+def test_writing_leaves_no_partial_file(data, tmp_path):
+    write_report(tmp_path / "report.html", data)
+    assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+
+
+@pytest.fixture(scope="module")
+def gathered():
+    """A random network with an exit that acts always, never, or for the surer half."""
+    net = Net((12, 12, 2), seed=4)
+    x = net.conv("x", 8)
+    x = net.block(x, 8)
+    x = net.block(x, 16, 2)
+    x = net.node("mean", [x], (1, 1, 16))
+    out = net.node("fully_connected", [x], (1, 1, 5), act_q=(-128, 127), **net.weights((5, 16), 5, 16))
+    net.graph.outputs = [Port(out, "y", (5,))]
+    packed = pack(net.graph)
+    rng = np.random.default_rng(0)
+    split = split_from_inputs(packed, rng.integers(-128, 128, (60, 12, 12, 2)).astype(np.int8), rng.integers(0, 5, 60))
+    point = packed.points[-1]
+    size = int(np.prod(point.feature_shape))
+    head = heads.Head([(rng.normal(0, 0.3, (size, 5)).astype(np.float32), np.zeros(5, np.float32))])
+    net8 = heads.int8_graph(head, point, split.features[point.index], packed.tensors[out].quant, "exit")
+    bundle = Bundle([HookSpec(point.index, "exit", net8, [ALWAYS, NEVER, 20], name="exit")], ["all", "none", "some"])
+    bundle.report = {"dropped": [{"name": "h", "reason": "r"}], "refused": {"0.01": "why"}}
+    return packed, bundle, split, gather(packed, bundle, split, predicted_costs(packed), "posix")
+
+
+def test_gathered_figures_agree_with_the_static_exit_and_the_full_network(gathered):
+    _, _, _, data = gathered
+    always, never, some = data.points
+    static = next(c for c in data.comparisons if c.kind == "static")
+    assert always.mean == pytest.approx(static.cost) and always.risk == pytest.approx(1 - static.agreement)
+    assert (never.mean, never.risk, never.accuracy) == (data.full.mean, 0.0, data.full.accuracy)
+    assert always.exits == {"exit": 1.0, "end": 0.0} and never.exits == {"end": 1.0}
+    assert 0 < some.exits["exit"] < 1 and always.mean < some.mean < never.mean + 1e5
+
+
+def test_the_oracle_always_agrees_and_costs_no_more_than_gate_and_full_together(gathered):
+    _, _, _, data = gathered
+    oracle = next(c for c in data.comparisons if c.kind == "oracle")
+    assert oracle.agreement == 1.0 and oracle.cost <= data.full.mean + data.points[0].mean
+
+
+def test_a_random_gate_loses_in_proportion_to_how_often_it_leaves(gathered):
+    _, _, _, data = gathered
+    static = next(c for c in data.comparisons if c.kind == "static")
+    coin = next(c for c in data.comparisons if c.name == "random gate at some")
+    share = data.points[2].exits["exit"]
+    assert coin.agreement == pytest.approx(1 - share * (1 - static.agreement)) and coin.cost == data.points[2].mean
+
+
+def test_gathered_memory_fits_the_arena(gathered):
+    packed, _, _, data = gathered
+    assert data.memory == memory_blocks(packed)
+    assert max(b.offset + b.size for b in data.memory) <= data.arena_bytes
+    assert data.dropped == [("h", "r")] and data.refused == {"1.00%": "why"}
