@@ -17,12 +17,16 @@ from hypothesis import strategies as st
 
 from board_rig import firmware, over_noise, session, small_bundle, small_inputs, small_pack
 from dhn_kit.board_client import COUNTERS, HELLO, RUN, BoardClient, BoardError, SamplerPolicy, SlotState
-from dhn_kit.board_session import BoardSession
+from dhn_kit.board_session import BoardSession, open_board
+from dhn_kit.boards import load_board
 from dhn_kit.errors import DhnError
+from dhn_kit.firmware_build import build_firmware
 from dhn_kit.framing import REPLY, Decoder, Frame, encode
 from dhn_kit.link import Link, SerialTransport
+from dhn_kit.pack import pack
 from dhn_kit.samples import Reason, Sample
 from dhn_kit.twin import Twin
+from nets import Net
 
 
 @pytest.fixture
@@ -79,6 +83,19 @@ def test_ticks_add_up_over_segments_and_every_operator_takes_some(board: BoardSe
     assert sum(reply.segment_ticks) == reply.ticks and len(reply.segment_ticks) == len(small_pack().points) + 1
     profile = board.client.profile()
     assert len(profile) == len(small_pack().ops) and profile.sum() <= reply.ticks
+
+
+def test_an_input_of_many_frames_and_a_packed_one_arrive_as_they_are(tmp_path: Path) -> None:
+    net = Net((40, 40, 3))
+    net.fc(net.mean(net.conv("x", 8, stride=2)), 10)
+    main = pack(net.done())
+    x = np.concatenate(
+        [net.inputs(3), np.repeat(net.inputs(2)[:, :1], 40, axis=1), np.full((1, 40, 40, 3), -128, np.int8)]
+    )
+    image = build_firmware(main.data, load_board("posix"), tmp_path)
+    expected = Twin(main).run(x).output
+    with open_board(load_board("posix"), image.elf, tmp_path) as board:
+        assert all((board.client.run(x[i]).output == expected[i]).all() for i in range(len(x)))
 
 
 def test_an_input_is_used_up_by_its_run(board: BoardSession) -> None:
