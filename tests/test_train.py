@@ -10,6 +10,7 @@ import pytest
 from dhn_kit import datasets, resources, risk
 from dhn_kit.bundle import pack_bundle
 from dhn_kit.errors import DhnError
+from dhn_kit.graph import Port, Quant
 from dhn_kit.hooks import ALWAYS, NEVER, Bundle
 from dhn_kit.onnx_import import import_onnx
 from dhn_kit.pack import pack
@@ -18,6 +19,7 @@ from dhn_kit.samples import Reason, Sample
 from dhn_kit.train import Options, split_from_inputs, split_from_samples, train
 from dhn_kit.train.certify import choose, predicted_costs, run_gated
 from dhn_kit.twin import Twin
+from nets import Net
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +157,24 @@ def test_a_target_beyond_the_samples_is_refused_with_the_number_needed():
 def test_a_target_that_even_the_most_cautious_rung_misses_is_refused():
     chosen, refused = choose([5, 6], 300, (0.01,), 0.05)
     assert not chosen and "erred 5 times of 300, 0 are allowed" in refused[0.01]
+
+
+def test_a_network_that_ends_in_softmax_gets_exits_that_answer_in_probabilities():
+    net = Net((8, 8, 2), seed=1)
+    x = net.block(net.conv("x", 8), 8)
+    x = net.node("mean", [net.conv(x, 16)], (1, 1, 16))
+    logits = net.node("fully_connected", [x], (1, 1, 4), act_q=(-128, 127), **net.weights((4, 16), 4, 16))
+    out = net.node("softmax", [logits], (1, 1, 4), Quant(1 / 256, -128), beta=1.0, act_q=(-128, 127))
+    net.graph.outputs = [Port(out, "y", (4,))]
+    packed = pack(net.graph)
+    q = np.random.default_rng(0).integers(-128, 128, (400, 8, 8, 2)).astype(np.int8)
+    hook, cal = split_from_inputs(packed, q[:200]), split_from_inputs(packed, q[200:])
+    got = train(packed, hook, cal, options=Options(actions=("exit",), copies=0, risks=(0.9,), least_gain=-1.0))
+    (spec, *_) = got.bundle.hooks
+    assert spec.answer is not None and spec.answer.tensors["answer"].quant == packed.tensors[out].quant
+    always = Bundle([replace(spec, thresholds=[ALWAYS])], ["always"])
+    ran = Twin(packed, pack_bundle(packed, always)).run(cal.input).output.astype(int) + 128
+    assert (abs(ran.sum(1) - 256) <= 4).all(), "probabilities in 1/256 sum to one"
 
 
 POINTS = 2

@@ -154,6 +154,7 @@ def memory(data: ReportData) -> str:
             c.axes.axhline(data.arena_lower_bound, color=GREEN, lw=1, ls="--")
         c.axes.set_xlim(0, end)
         c.axes.set_ylim(0, 1.04 * max(top, data.arena_bytes or 0))
+        c.axes.xaxis.get_major_locator().set_params(integer=True)
         c.axes.set_xlabel("program step")
         c.axes.set_ylabel("arena address, bytes")
     return c.svg

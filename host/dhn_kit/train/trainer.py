@@ -201,7 +201,8 @@ def _try_skips(pack: Pack, hook: Split, costs: Costs, options: Options) -> tuple
         if skip.point.index not in best and len(best) < options.most_skips:
             best[skip.point.index] = skip
         elif skip.point.index not in best:
-            dropped.append(Dropped(f"skip at {skip.point.name}", "another skip promises more", numbers))
+            why = f"always skipping here keeps {skip.keeps:.1%} of the answers; another skip promises more"
+            dropped.append(Dropped(f"skip at {skip.point.name}", why, numbers))
     return [best[k] for k in sorted(best)], list({d.name: d for d in reversed(dropped)}.values())
 
 
