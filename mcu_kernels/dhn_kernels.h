@@ -20,7 +20,7 @@ typedef struct {
     const int8_t *in0;
     const int8_t *in1; /* binary operators only */
     int8_t *out;
-    void *scratch; /* aligned to 4 */
+    void *scratch;         /* aligned to 4 */
     const uint8_t *consts; /* the pack: base of the offsets in the parameters */
 } dhn_io_t;
 

@@ -56,7 +56,7 @@ typedef struct {
 
 typedef struct {
     uint16_t operating_point;
-    uint16_t mode; /* dhn_mode_t */
+    uint16_t mode;                  /* dhn_mode_t */
     const dhn_observer_t *observer; /* NULL: none */
 } dhn_run_t;
 
@@ -66,7 +66,7 @@ enum { DHN_NOT_REACHED = 0, DHN_KEPT = 1, DHN_ACTED = 2 };
 typedef struct {
     int16_t exit_hook; /* number of the hook that ended the run, -1: none */
     uint16_t hook_count;
-    uint8_t decision[DHN_MAX_HOOKS]; /* DHN_NOT_REACHED (or switched off), DHN_KEPT, DHN_ACTED (in shadow: would have) */
+    uint8_t decision[DHN_MAX_HOOKS]; /* DHN_NOT_REACHED (or off), DHN_KEPT, DHN_ACTED (in shadow: would have) */
     int16_t score[DHN_MAX_HOOKS];    /* the value compared with the threshold */
 } dhn_trace_t;
 

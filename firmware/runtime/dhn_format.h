@@ -19,10 +19,10 @@ typedef struct {
     uint32_t magic;
     uint16_t version;
     uint8_t kind;
-    uint8_t flavour;     /* of the kernels that the weights are laid out for: 0 ref */
-    uint32_t bytes;      /* of the pack on the device, this header included */
-    uint32_t crc32;      /* over bytes [16, bytes) */
-    uint8_t hash[16];    /* first half of SHA-256 over bytes [48, bytes): the pack's identity */
+    uint8_t flavour;      /* of the kernels that the weights are laid out for: 0 ref */
+    uint32_t bytes;       /* of the pack on the device, this header included */
+    uint32_t crc32;       /* over bytes [16, bytes) */
+    uint8_t hash[16];     /* first half of SHA-256 over bytes [48, bytes): the pack's identity */
     uint8_t bound_to[16]; /* hook bundle: `hash` of its main pack; main pack: zeros */
     uint32_t arena_bytes; /* bundle: the same as the main pack's */
     uint32_t kernels;     /* uint16_t id[kernel_count] */

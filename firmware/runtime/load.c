@@ -156,7 +156,8 @@ static dhn_status_t check_io(const dhn_header_t *h, const dhn_io_tensor_t *io)
 {
     uint32_t const count = (uint32_t)h->input_count + h->output_count;
     for (uint32_t i = 0; i < count; i++) {
-        if (io[i].bytes != (uint64_t)io[i].h * io[i].w * io[i].c || !dhn_inside(io[i].ref, io[i].bytes, h->arena_bytes)) {
+        if (io[i].bytes != (uint64_t)io[i].h * io[i].w * io[i].c ||
+            !dhn_inside(io[i].ref, io[i].bytes, h->arena_bytes)) {
             return DHN_ERR_BOUNDS;
         }
     }
@@ -206,7 +207,8 @@ dhn_status_t dhn_load(dhn_model_t *self, const void *pack, uint32_t bytes, void 
 }
 
 /* Where a hook may write: the point's scratch, the hooks' own bytes, and what the action is for. */
-static bool may_write(const dhn_header_t *main, const dhn_point_t *p, const dhn_hook_t *hook, uint32_t out, uint64_t bytes)
+static bool may_write(const dhn_header_t *main, const dhn_point_t *p, const dhn_hook_t *hook, uint32_t out,
+                      uint64_t bytes)
 {
     if (out >= p->scratch && dhn_inside(out - p->scratch, bytes, p->scratch_bytes)) {
         return true;
@@ -246,7 +248,8 @@ static dhn_status_t check_hook_program(const dhn_header_t *main, const dhn_space
 static dhn_status_t check_hook(const dhn_header_t *main, const dhn_header_t *h, const dhn_space_t *s,
                                const dhn_point_t *points, const dhn_hook_t *hook)
 {
-    const dhn_io_tensor_t *const outputs = (const dhn_io_tensor_t *)(const void *)((const uint8_t *)main + main->io) + main->input_count;
+    const dhn_io_tensor_t *const outputs =
+        (const dhn_io_tensor_t *)(const void *)((const uint8_t *)main + main->io) + main->input_count;
     if (hook->point >= main->point_count || hook->decide > DHN_DECIDE_MARGIN || hook->score_count == 0u) {
         return DHN_ERR_HOOK;
     }
@@ -293,7 +296,7 @@ dhn_status_t dhn_attach(dhn_model_t *self, const void *bundle, uint32_t bytes)
     if (status != DHN_OK) {
         return status;
     }
-    memcpy(self->hook_kernel, found, space.kernel_count * sizeof found[0]);
+    memcpy(self->hook_kernel, found, space.kernel_count * sizeof(dhn_kernel_fn *));
     self->bundle = bundle;
     return DHN_OK;
 }

@@ -178,7 +178,7 @@ static void execute_main(run_t *run)
 dhn_status_t dhn_run(dhn_model_t *self, const dhn_run_t *how, dhn_trace_t *trace)
 {
     static const dhn_run_t plain = {0, DHN_GATED, NULL};
-    dhn_trace_t unwanted;
+    dhn_trace_t unwanted = {0};
     run_t run;
     run.self = self;
     run.how = (how != NULL) ? how : &plain;

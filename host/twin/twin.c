@@ -28,13 +28,13 @@ typedef struct {
 } twin_tap_t;
 
 typedef struct {
-    const int8_t *input;  /* (count, bytes of all inputs, one after the other) */
-    int8_t *output;       /* (count, bytes of all outputs) */
-    int16_t *exit_hook;   /* (count) */
-    uint8_t *decision;    /* (count, DHN_MAX_HOOKS) */
-    int16_t *score;       /* (count, DHN_MAX_HOOKS) */
-    int8_t *feature;      /* (count, bytes of all points' features), NULL: not wanted */
-    uint8_t *reached;     /* (count, points), only with feature */
+    const int8_t *input; /* (count, bytes of all inputs, one after the other) */
+    int8_t *output;      /* (count, bytes of all outputs) */
+    int16_t *exit_hook;  /* (count) */
+    uint8_t *decision;   /* (count, DHN_MAX_HOOKS) */
+    int16_t *score;      /* (count, DHN_MAX_HOOKS) */
+    int8_t *feature;     /* (count, bytes of all points' features), NULL: not wanted */
+    uint8_t *reached;    /* (count, points), only with feature */
     const twin_tap_t *taps;
     uint32_t tap_count;
     uint32_t count;
@@ -171,10 +171,9 @@ TWIN_API int twin_kernel(uint32_t id, const void *params, const int8_t *in0, con
 /* Sizes of the pack's records, in the order of dhn_format.h, so that the host can check that it writes the same. */
 TWIN_API uint32_t twin_sizeof(uint32_t which)
 {
-    static const uint32_t sizes[] = {sizeof(dhn_header_t), sizeof(dhn_io_tensor_t), sizeof(dhn_instr_t),
-                                     sizeof(dhn_point_t),  sizeof(dhn_hook_t),      sizeof(dhn_conv_t),
-                                     sizeof(dhn_fc_t),     sizeof(dhn_binary_t),    sizeof(dhn_pool_t),
-                                     sizeof(dhn_mean_t),   sizeof(dhn_lut_t),       sizeof(dhn_softmax_t),
-                                     sizeof(dhn_copy_t),   sizeof(dhn_fill_t),      DHN_MAX_HOOKS};
+    static const uint32_t sizes[] = {
+        sizeof(dhn_header_t), sizeof(dhn_io_tensor_t), sizeof(dhn_instr_t),  sizeof(dhn_point_t), sizeof(dhn_hook_t),
+        sizeof(dhn_conv_t),   sizeof(dhn_fc_t),        sizeof(dhn_binary_t), sizeof(dhn_pool_t),  sizeof(dhn_mean_t),
+        sizeof(dhn_lut_t),    sizeof(dhn_softmax_t),   sizeof(dhn_copy_t),   sizeof(dhn_fill_t),  DHN_MAX_HOOKS};
     return (which < sizeof sizes / sizeof sizes[0]) ? sizes[which] : 0u;
 }
