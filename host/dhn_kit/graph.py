@@ -38,8 +38,8 @@ Shape = tuple[int, int, int]
 #:                   requantize, neg, abs, exp ...; params is a dict of those named arguments
 #: softmax           over C; beta
 OPS = (
-    "conv2d", "depthwise_conv2d", "fully_connected", "add", "sub", "mul", "concat", "max_pool", "avg_pool", "mean", "pad",
-    "reshape", "transpose", "unary", "softmax",
+    "conv2d", "depthwise_conv2d", "fully_connected", "add", "sub", "mul", "concat", "max_pool", "avg_pool", "mean",
+    "pad", "reshape", "transpose", "unary", "softmax",
 )  # fmt: skip
 
 
@@ -146,9 +146,7 @@ class Graph:
         return dataclasses.replace(
             self,
             tensors={k: dataclasses.replace(t) for k, t in self.tensors.items()},
-            nodes=[
-                dataclasses.replace(n, inputs=list(n.inputs), attrs=dict(n.attrs)) for n in self.nodes
-            ],
+            nodes=[dataclasses.replace(n, inputs=list(n.inputs), attrs=dict(n.attrs)) for n in self.nodes],
             inputs=[dataclasses.replace(p) for p in self.inputs],
             outputs=[dataclasses.replace(p) for p in self.outputs],
         )
