@@ -114,9 +114,10 @@ def test_a_batch_gives_what_single_inputs_give(facts: Facts) -> None:
     np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.zoo
 @EVERY
 def test_one_epoch_of_the_script_writes_a_network_of_the_same_form(facts: Facts, tmp_path: Path) -> None:
-    assert importlib.util.find_spec("torch"), "training needs PyTorch: run pip install 'dhn-kit[zoo]'"
+    assert importlib.util.find_spec("torch"), "training needs PyTorch: run .venv/bin/pip install -e '.[zoo]'"
     result = subprocess.run(
         [sys.executable, str(ZOO / "train.py"), facts.data, "--epochs", "1", "--output", str(tmp_path)],
         env={"PYTHONPATH": str(ROOT / "host")},
