@@ -9,13 +9,13 @@ import zlib
 
 import numpy as np
 import pytest
-from dhn_kit.int_reference import run_int8
 
 from dhn_kit import records
 from dhn_kit.bundle import bundle_file, load_bundle, pack_bundle, save_bundle
 from dhn_kit.errors import DhnError
 from dhn_kit.graph import Graph
 from dhn_kit.hooks import ALWAYS, NEVER, Bundle, Certificate, HookSpec
+from dhn_kit.int_reference import run_int8
 from dhn_kit.pack import Pack, load_pack, pack
 from dhn_kit.poison import poisoned
 from dhn_kit.twin import Twin
