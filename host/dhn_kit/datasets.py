@@ -157,11 +157,11 @@ def _package_file(package: str, inside: str) -> Path:
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise DhnError(
-            f"the data needs the package '{package}', which is not installed: run pip install 'dhn-kit[zoo]'"
+            f"the data needs the package '{package}', which is not installed: run pip install 'dhn-kit[data]'"
         )
     path = Path(spec.submodule_search_locations[0]) / inside
     if not path.is_file():
-        raise DhnError(f"package '{package}' has no {inside} (moved in its release?): run pip install 'dhn-kit[zoo]'")
+        raise DhnError(f"package '{package}' has no {inside} (moved in its release?): run pip install 'dhn-kit[data]'")
     return path
 
 
