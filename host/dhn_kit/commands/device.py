@@ -4,18 +4,135 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import typer
 
-from dhn_kit.commands import options
-from dhn_kit.commands.pending import not_here_yet
+from dhn_kit.commands import console, options
+from dhn_kit.commands.inputs import (
+    is_pack,
+    load_quantized,
+    load_target,
+    load_xy,
+    starts_with,
+    writable_file,
+)
+from dhn_kit.commands.model import check_fit
+from dhn_kit.errors import DhnError
+
+if TYPE_CHECKING:
+    from dhn_kit.boards import Board
+    from dhn_kit.bundle import BundleFile
+    from dhn_kit.graph import Array
+    from dhn_kit.pack import Pack
+    from dhn_kit.playback import BoardRun
+    from dhn_kit.quantize import Method
 
 Firmware = Annotated[Path, typer.Argument(metavar="FIRMWARE", help="Folder written by 'dhn-kit build'.")]
 Inputs = Annotated[
     Path,
     typer.Option("--input", "-i", metavar="X.NPZ", help="Inputs: array 'x', float in the model's layout, or int8."),
 ]
+
+#: What 'build' leaves beside the firmware, for 'flash'.
+PACK_FILE, BOARD_FILE = "model.dhn", "board.txt"
+
+
+def load_packed(path: Path, board: Board, calib: str | None = None, method: Method | None = None) -> Pack:
+    """A pack as it is, or a network quantised and packed for the board. DhnError where the board cannot hold it."""
+    from dhn_kit.pack import load_pack, pack
+
+    packed = load_pack(path) if is_pack(path) else pack(load_quantized(path, calib, method).graph, board.flavour)
+    check_fit(packed, board)
+    return packed
+
+
+def load_hooks(packed: Pack, path: Path | None) -> BundleFile | None:
+    """The bundle, checked against the pack that it must belong to."""
+    from dhn_kit.bundle import check_binding, load_bundle
+
+    if path is None:
+        return None
+    if not starts_with(path, b"DHN1"):
+        raise DhnError(f"{path} is no hook bundle; make one with 'dhn-kit train'")
+    bundle = load_bundle(path)
+    check_binding(packed, bundle, path)
+    return bundle
+
+
+def canonical(packed: Pack, x: Array, what: str) -> Array:
+    """User inputs as canonical int8: float in the model's layout, or int8 as it is where the model's input is int8."""
+    from dhn_kit.quantize import check_calibration
+
+    if len(packed.inputs) != 1:
+        raise DhnError(f"{packed.name} has {len(packed.inputs)} inputs; this command plays one")
+    graph = packed.graph()
+    check_calibration(graph, x, what=what)
+    if x.dtype == np.int8 and packed.inputs[0].dtype != "int8":
+        raise DhnError(f"{what}: x is int8, but the input of '{packed.name}' is float; give real values")
+    return graph.quantize_input(x)
+
+
+def run_on(packed: Pack, target: Board, q: Array, bundle: BundleFile | None, port: str | None) -> BoardRun:
+    """Plays inputs to a board with this bundle, or with none. An emulated board starts with empty flash."""
+    import tempfile
+
+    from dhn_kit.playback import install, play, powered
+
+    with tempfile.TemporaryDirectory() as folder, powered(packed, target, Path(folder), port) as (session, _):
+        if bundle is not None:
+            with console.busy("writing hooks"):
+                install(session.client, bundle.data)
+        client = session.client
+        if bundle is None:
+            return play(client, target, q, "detached", progress=console.progress, text="running")
+        return play(client, target, q, point=0, progress=console.progress, text="running")
+
+
+def by_point(packed: Pack, bundle: BundleFile | None, result: BoardRun) -> Array:
+    """(N, hook points): 0 no hook was asked, 1 one was and nothing happened, 2 one acted."""
+    table = np.zeros((len(result.output), len(packed.points)), np.uint8)
+    for k, hook in enumerate(bundle.hooks if bundle else ()):
+        table[:, hook["point"]] = np.maximum(table[:, hook["point"]], result.decisions[:, k])
+    return table
+
+
+def _cost(run: BoardRun) -> Array:
+    return run.ticks if run.instructions is None else run.instructions
+
+
+def _attached(client: Any, target: Board, q: Array, bundle: BundleFile | None) -> BoardRun | None:
+    from dhn_kit.playback import install, play
+
+    if bundle is None:
+        return None
+    if client.hello().bundle_version != bundle.version:
+        install(client, bundle.data)
+    return play(client, target, q, point=0)
+
+
+def _show_bench(result: dict[str, Any]) -> None:
+    unit = result["unit"]
+    total = sum(o["instructions"] for o in result["ops"]) or 1
+    rows = (
+        (
+            o["name"].split(";")[0][-45:],
+            o["op"],
+            o["kernel"],
+            o["instructions"],
+            o["instructions"] / o["macs"] if o["macs"] else None,
+            f"{o['instructions'] / total:.1%}",
+        )
+        for o in result["ops"]
+    )
+    console.table(f"{unit} per operator", ("name", "op", "kernel", f">{unit}", ">per MAC", ">share"), rows)
+    console.line(f"{unit} per inference: {result['instructions']:,.0f} on {result['board']}")
+    if result["instructions_gated"] is not None:
+        console.line(f"with hooks (first operating point): {result['instructions_gated']:,.0f}")
+    code = f"{result['flash_code_bytes']:,} bytes of code, " if result["flash_code_bytes"] else ""
+    console.line(f"flash {code}{result['flash_weight_bytes']:,} bytes of pack; arena {result['arena_bytes']:,} bytes")
+    console.line(f"output equal to the twin's: {'yes' if result['output_equal'] else 'NO'}")
 
 
 def build(
@@ -35,7 +152,30 @@ def build(
       dhn-kit build model.dhn --board qemu-cortex-m4 -o build/m4
       dhn-kit build model.onnx --calib calib.npz --board posix
     """
-    not_here_yet("build")
+    from dhn_kit.firmware_build import build_firmware
+
+    target = load_target(board)
+    packed = load_packed(network, target, calib, method)
+    with console.busy(f"building firmware for {target.name}"):
+        image = build_firmware(packed.data, target, output)
+        packed.save(output / PACK_FILE)
+        (output / BOARD_FILE).write_text(target.name + "\n")
+    result = {
+        "elf": str(image.elf),
+        "board": target.name,
+        "hash": packed.hash,
+        "flash_code_bytes": image.flash_code_bytes,
+        "flash_weight_bytes": image.flash_weight_bytes,
+        "ram_bytes": image.ram_bytes,
+        "arena_bytes": packed.arena_bytes,
+    }
+    if json:
+        console.emit_json(result)
+        return
+    console.line(
+        f"{image.elf}: flash {image.flash_code_bytes:,} bytes of code and {image.flash_weight_bytes:,} of pack, "
+        f"RAM {image.ram_bytes:,} bytes with an arena of {packed.arena_bytes:,}"
+    )
 
 
 def flash(
@@ -50,7 +190,24 @@ def flash(
       dhn-kit flash build/m4 --board qemu-cortex-m4
       dhn-kit flash build/esp32 --board esp32 --port /dev/ttyUSB0
     """
-    not_here_yet("flash")
+    from dhn_kit.board_session import open_board
+    from dhn_kit.pack import load_pack
+    from dhn_kit.playback import board_folder, powered
+
+    if not (firmware / PACK_FILE).is_file() or not (firmware / BOARD_FILE).is_file():
+        raise DhnError(f"{firmware} is no firmware folder; make one with 'dhn-kit build MODEL -o {firmware}'")
+    target = load_target(board or (firmware / BOARD_FILE).read_text().strip())
+    packed = load_pack(firmware / PACK_FILE)
+    if target.emulated:
+        with console.busy(f"starting {target.name}"), powered(packed, target, board_folder(packed, target)) as (s, _):
+            hello = s.client.hello()
+    else:
+        with open_board(target, None, firmware, port) as session:
+            hello = session.client.hello()
+    console.line(
+        f"{hello.board}: model {hello.hash[:12]}, arena {hello.arena_used:,} of {hello.arena_bytes:,} bytes, "
+        f"hook slots of {hello.slot_bytes:,} bytes, hook bundle {hello.bundle_version or 'none'}"
+    )
 
 
 def run(
@@ -77,7 +234,42 @@ def run(
       dhn-kit run model.onnx --calib calib.npz --board posix --input x.npz --output y.npz
       dhn-kit run model.dhn --hooks hooks.dhn --input x.npz --output y.npz --json
     """
-    not_here_yet("run")
+    target = load_target(board)
+    writable_file(output)
+    packed = load_packed(network, target, calib, method)
+    x, y = load_xy(inputs)
+    q = canonical(packed, x, str(inputs))
+    bundle = load_hooks(packed, hooks)
+    result = run_on(packed, target, q, bundle, port)
+    arrays: dict[str, Any] = {
+        "output": packed.outputs[0].to_user(result.output),
+        "output_float": packed.graph().dequantize_output(result.output),
+        "decision": by_point(packed, bundle, result),
+    }
+    if result.instructions is not None:
+        arrays["instructions"] = result.instructions
+    with output.open("wb") as file:
+        np.savez(file, **arrays)
+    summary: dict[str, Any] = {"output": str(output), "board": target.name, "n": len(q)}
+    if y is not None:
+        summary["accuracy"] = float((result.output.argmax(axis=1) == np.asarray(y)).mean())
+    if result.instructions is not None:
+        summary["instructions"] = {
+            "mean": float(result.instructions.mean()),
+            "median": float(np.median(result.instructions)),
+            "worst": int(result.instructions.max()),
+        }
+    if bundle is not None:
+        summary["exit_rate"] = float((result.exit_hook >= 0).mean())
+    if json:
+        console.emit_json(summary)
+        return
+    console.line(f"{output}: {len(q):,} inferences on {target.name}")
+    for key in ("accuracy", "exit_rate"):
+        if key in summary:
+            console.line(f"{key.replace('_', ' ')}: {summary[key]:.2%}")
+    if "instructions" in summary:
+        console.line("instructions: " + ", ".join(f"{k} {v:,.0f}" for k, v in summary["instructions"].items()))
 
 
 def bench(
@@ -87,6 +279,9 @@ def bench(
     hooks: options.Hooks = None,
     calib: options.Calib = None,
     method: options.Method = None,
+    inputs: Annotated[
+        Path | None, typer.Option("--input", "-i", metavar="X.NPZ", help="Inputs 'x'; without it, random ones.")
+    ] = None,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="Inferences to run.")] = 3,
     json: options.Json = False,
 ) -> None:
@@ -97,4 +292,39 @@ def bench(
       dhn-kit bench model.dhn --board qemu-cortex-m4
       dhn-kit bench model.onnx --calib random --json
     """
-    not_here_yet("bench")
+    from dhn_kit.playback import board_folder, play, powered, profile
+    from dhn_kit.twin import Twin
+
+    target = load_target(board)
+    packed = load_packed(network, target, calib, method)
+    bundle = load_hooks(packed, hooks)
+    if inputs is None:
+        shape = packed.tensors[packed.inputs[0].tensor].shape
+        q = np.random.default_rng(0).integers(-128, 128, (count, *shape)).astype(np.int8)
+    else:
+        q = canonical(packed, load_xy(inputs)[0][:count], str(inputs))
+    with powered(packed, target, board_folder(packed, target), port) as (session, image), console.busy("counting"):
+        detached = play(session.client, target, q, "detached")
+        per_op = profile(session.client, target, q)
+        gated = _attached(session.client, target, q, bundle)
+    equal = bool((detached.output == Twin(packed).run(q, mode="detached").output).all())
+    if gated is not None and bundle is not None:
+        equal = equal and bool((gated.output == Twin(packed, bundle.data).run(q).output).all())
+    result = {
+        "board": target.name,
+        "unit": "instructions" if target.timer.instructions_per_tick else "ticks",
+        "instructions": float(_cost(detached).mean()),
+        "instructions_gated": None if gated is None else float(_cost(gated).mean()),
+        "ops": [
+            {"name": o.name, "op": o.op, "kernel": o.kernel, "instructions": int(n), "macs": o.macs}
+            for o, n in zip(packed.ops, per_op, strict=True)
+        ],
+        "arena_bytes": packed.arena_bytes,
+        "flash_code_bytes": image.flash_code_bytes if image else None,
+        "flash_weight_bytes": len(packed.data),
+        "output_equal": equal,
+    }
+    if json:
+        console.emit_json(result)
+        return
+    _show_bench(result)

@@ -4,12 +4,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dhn_kit.commands import options
-from dhn_kit.commands.pending import not_here_yet
+from dhn_kit.commands import console, options
+from dhn_kit.commands.device import canonical, load_hooks
+from dhn_kit.commands.inputs import existing_file, load_target, load_xy, writable_file
+from dhn_kit.errors import DhnError
+
+if TYPE_CHECKING:
+    from dhn_kit.bundle import BundleFile
+    from dhn_kit.graph import Array
+    from dhn_kit.pack import Pack
+    from dhn_kit.train.trainer import TrainResult
 
 Risk = Annotated[float, typer.Option("--risk", min=0.0, max=1.0, help="Largest share of changed answers to allow.")]
 Delta = Annotated[float, typer.Option("--delta", min=0.0, max=1.0, help="Chance that the certificate is wrong.")]
@@ -25,6 +33,50 @@ FullShare = Annotated[
     typer.Option("--full-share", min=0.0, max=1.0, help="Share of inputs that run in full whatever the hooks say."),
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+
+
+def _played(packed: Pack, inputs: Path | None) -> tuple[Array | None, Array | None]:
+    """Canonical inputs and labels of a file, None without one."""
+    if inputs is None:
+        return None, None
+    x, y = load_xy(inputs)
+    return canonical(packed, x, str(inputs)), y
+
+
+def _train_result(result: TrainResult) -> dict[str, Any]:
+    certified = {c.operating_point: c for c in result.bundle.certificates}
+    points = [
+        {"name": name, "risk_bound": certified[k].bound, "epsilon": certified[k].epsilon, "n": certified[k].n}
+        for k, name in enumerate(result.bundle.operating_points)
+        if k in certified
+    ]
+    return {
+        "hooks": [h.name for h in result.bundle.hooks],
+        "operating_points": points,
+        "dropped": [{"name": d.name, "reason": d.reason} for d in result.dropped],
+        "refused": {f"{risk:g}": why for risk, why in result.refused.items()},
+    }
+
+
+def _show_training(result: dict[str, Any]) -> None:
+    rows = ((p["name"], f"{p['epsilon']:.2%}", f"{p['risk_bound']:.2%}", p["n"]) for p in result["operating_points"])
+    console.table("Operating points", ("name", ">risk allowed", ">risk bound", ">samples"), rows)
+    for dropped in result["dropped"]:
+        console.line(f"dropped {dropped['name']}: {dropped['reason']}")
+    for risk, why in result["refused"].items():
+        console.line(f"no operating point at risk {risk}: {why}")
+
+
+def _trained(packed: Pack, result: TrainResult) -> BundleFile:
+    """DhnError where there is nothing to write, with the reasons."""
+    from dhn_kit.bundle import bundle_file
+
+    if not result.bundle.hooks:
+        why = "; ".join([f"{d.name}: {d.reason}" for d in result.dropped][:3] + list(result.refused.values())[:1])
+        raise DhnError(
+            f"no hook is worth its cost or can be certified ({why}); collect more samples or allow more risk"
+        )
+    return bundle_file(packed, result.bundle)
 
 
 def collect(
@@ -48,7 +100,27 @@ def collect(
       dhn-kit collect model.dhn samples.db --board esp32 --port /dev/ttyUSB0 --count 2000
       dhn-kit collect model.dhn samples.db --input x.npz --policy uncertain --full-share 0.2
     """
-    not_here_yet("collect")
+    from dhn_kit import workflow
+    from dhn_kit.pack import load_pack
+    from dhn_kit.playback import board_folder, powered
+    from dhn_kit.store import SampleStore
+
+    target, packed = load_target(board), load_pack(pack)
+    workflow.sampler_policy(policy, full_share)
+    writable_file(store)
+    q, y = _played(packed, inputs)
+    with (
+        powered(packed, target, board_folder(packed, target), port) as (session, _),
+        SampleStore(store) as samples,
+    ):
+        done = workflow.collect(session.client, target, samples, q, y, policy, full_share, count, console.progress)
+        total = sum(samples.counts(packed.hash).values())
+    if json:
+        console.emit_json({**vars(done), "total": total, "store": str(store)})
+        return
+    console.line(
+        f"{store}: {done.stored:,} new samples of {done.played:,} inferences, {done.lost:,} lost, {total:,} in all"
+    )
 
 
 def train(
@@ -60,7 +132,9 @@ def train(
     risk: Risk = 0.01,
     delta: Delta = 0.05,
     actions: Actions = "exit,skip",
+    version: Annotated[int, typer.Option("--version", min=1, help="Number of the bundle; boards take only newer.")] = 1,
     seed: Seed = 0,
+    board: options.Board = None,
     json: options.Json = False,
 ) -> None:
     """Train hooks from samples and certify their thresholds.
@@ -72,7 +146,24 @@ def train(
       dhn-kit train model.dhn samples.db -o hooks.dhn
       dhn-kit train model.dhn samples.db --risk 0.005 --delta 0.01 --actions exit
     """
-    not_here_yet("train")
+    from dhn_kit import workflow
+    from dhn_kit.bundle import save_bundle
+    from dhn_kit.pack import load_pack
+    from dhn_kit.store import SampleStore
+
+    target, packed = load_target(board), load_pack(pack)
+    writable_file(output)
+    chosen = workflow.options_for(risk, delta, actions, seed, version)
+    with SampleStore(existing_file(store)) as samples, console.busy("training"):
+        result = workflow.train_from_store(packed, target, samples, chosen)
+    file = _trained(packed, result)
+    save_bundle(file, output)
+    summary = {**_train_result(result), "bundle": str(output), "bytes": len(file.data), "version": file.version}
+    if json:
+        console.emit_json(summary)
+        return
+    _show_training(summary)
+    console.line(f"{output}: {len(result.bundle.hooks)} hooks, {len(file.data):,} bytes, version {file.version}")
 
 
 def push(
@@ -94,7 +185,25 @@ def push(
       dhn-kit push hooks.dhn --pack model.dhn
       dhn-kit push hooks.dhn --pack model.dhn --board esp32 --port /dev/ttyUSB0
     """
-    not_here_yet("push")
+    from dhn_kit import workflow
+    from dhn_kit.pack import load_pack
+    from dhn_kit.playback import board_folder, install, powered
+
+    target, packed = load_target(board), load_pack(pack)
+    bundle = load_hooks(packed, hooks)
+    assert bundle is not None
+    if not uncertified:
+        workflow.check_certified(bundle)
+    with powered(packed, target, board_folder(packed, target), port) as (session, _):
+        with console.busy("pushing"):
+            install(session.client, bundle.data)
+        slots = session.client.slots()
+    if json:
+        console.emit_json({"version": bundle.version, "bytes": len(bundle.data), "slots": slots})
+        return
+    console.line(
+        f"{target.name}: bundle {bundle.version} ({len(bundle.data):,} bytes) confirmed in slot {slots.active}"
+    )
 
 
 def loop(
@@ -120,4 +229,47 @@ def loop(
       dhn-kit loop model.dhn samples.db --input x.npz
       dhn-kit loop model.dhn samples.db --input x.npz --rounds 3 --risk 0.005
     """
-    not_here_yet("loop")
+    from dhn_kit import workflow
+    from dhn_kit.pack import load_pack
+    from dhn_kit.playback import board_folder, powered
+    from dhn_kit.store import SampleStore
+
+    target, packed = load_target(board), load_pack(pack)
+    writable_file(store)
+    q, y = _played(packed, inputs)
+    turns = []
+    with (
+        powered(packed, target, board_folder(packed, target), port) as (session, _),
+        SampleStore(store) as samples,
+    ):
+        for turn in range(rounds):
+            done = workflow.collect(session.client, target, samples, q, y, "every", full_share, None, console.progress)
+            version = workflow.next_version(session.client)
+            chosen = workflow.options_for(risk, delta, actions, seed, version)
+            with console.busy("training"):
+                result = workflow.train_from_store(packed, target, samples, chosen)
+            turns.append(
+                {"turn": turn, "collected": vars(done), **_push_if_allowed(session.client, packed, result, risk)}
+            )
+            if not json:
+                console.line(f"turn {turn + 1}: {done.stored:,} new samples; {turns[-1]['outcome']}")
+    if json:
+        console.emit_json({"turns": turns, "store": str(store)})
+
+
+def _push_if_allowed(client: Any, packed: Pack, result: TrainResult, risk: float) -> dict[str, Any]:
+    """Pushes what is certified at `risk`; says why not otherwise, and leaves the board as it is."""
+    from dhn_kit import workflow
+    from dhn_kit.playback import install
+
+    summary = _train_result(result)
+    try:
+        file = _trained(packed, result)
+        workflow.check_certified(file, risk)
+    except DhnError as error:
+        return {**summary, "pushed": False, "outcome": f"nothing pushed: {error}"}
+    install(client, file.data)
+    point = workflow.best_point(file, risk)
+    client.set_point(point)
+    outcome = f"bundle {file.version} confirmed, operating point '{file.operating_points[point]}'"
+    return {**summary, "pushed": True, "version": file.version, "operating_point": point, "outcome": outcome}

@@ -1,0 +1,160 @@
+"""The loop's steps on a connected board: collect samples, train from a store, judge before a push."""
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from dhn_kit.board_client import BoardClient, SamplerPolicy
+from dhn_kit.boards import Board
+from dhn_kit.bundle import BundleFile
+from dhn_kit.errors import DhnError
+from dhn_kit.pack import Pack
+from dhn_kit.playback import Progress, Recorder, cost_model, silent
+from dhn_kit.samples import Sample
+from dhn_kit.store import SampleStore
+from dhn_kit.train.certify import predicted_costs
+from dhn_kit.train.data import Split, split_from_samples
+from dhn_kit.train.trainer import Options, TrainResult, train
+
+Int8 = npt.NDArray[np.int8]
+Policy = Literal["every", "uncertain", "reservoir"]
+POLICIES: tuple[Policy, ...] = ("every", "uncertain", "reservoir")
+#: Half-width in score units of the band that "uncertain" samples from.
+BAND = 12
+#: Of every window of inferences the reservoir keeps this many.
+RESERVOIR, WINDOW = 4, 32
+
+
+def input_tag(x: Int8) -> int:
+    """A played input's name, from its bytes: the same input is one sample, however often and wherever it is played."""
+    return zlib.crc32(np.ascontiguousarray(x, np.int8).tobytes()) & 0x7FFFFFFF
+
+
+@dataclass(frozen=True)
+class Collected:
+    played: int
+    stored: int
+    lost: int
+
+
+def sampler_policy(policy: str, full_share: float) -> SamplerPolicy:
+    """The board's policy for a name on the command line. DhnError for an unknown one."""
+    if policy not in POLICIES:
+        raise DhnError(f"sampler policy '{policy}' is unknown; choose one of {', '.join(POLICIES)}")
+    if policy == "every":
+        return SamplerPolicy(every_nth=1, full_share=full_share, with_input=True)
+    if policy == "uncertain":
+        return SamplerPolicy(band=BAND, full_share=full_share, with_input=True)
+    return SamplerPolicy(reservoir=RESERVOIR, window=WINDOW, full_share=full_share, with_input=True)
+
+
+def collect(
+    client: BoardClient,
+    board: Board,
+    store: SampleStore,
+    q: Int8 | None,
+    labels: Sequence[int] | npt.NDArray[np.integer] | None = None,
+    policy: str = "every",
+    full_share: float = 0.1,
+    count: int | None = None,
+    progress: Progress = silent,
+) -> Collected:
+    """Samples into the store, from played inputs (N, H, W, C) or, with None, from the board's own input callback.
+
+    Played with policy "every", each input runs in full and is kept, so that all of them can train and certify. Other
+    policies leave it to the board what it keeps and what it runs in full.
+    """
+    hello = client.hello()
+    session = store.session(board.name, hello.hash, hello.bundle_version)
+    recorder = Recorder(client, store, session)
+    client.sampler(sampler_policy(policy, full_share))
+    everything = policy == "every"
+    try:
+        if q is None:
+            played = client.stream_sensor(count or 1)
+        else:
+            q = q[:count]
+            tags = [input_tag(x) for x in q]
+            if labels is not None:
+                store.set_labels({t: int(y) for t, y in zip(tags, labels, strict=False)})
+            for i in progress(range(len(q)), "collecting"):
+                mode: Literal["shadow", "gated"] = "shadow" if everything else "gated"
+                client.run(q[i], tags[i], mode, want_output=False, want_sample=everything, policies=not everything)
+            played = len(q)
+    finally:
+        recorder.finish()
+    return Collected(played, recorder.kept, recorder.lost)
+
+
+def divide(samples: Sequence[Sample], share: float, seed: int = 0) -> tuple[list[Sample], list[Sample]]:
+    """(training, calibration): by a hash of the tag, so that an input is on one side for good, whatever comes later."""
+    limit = int(share * 2**32)
+
+    def calibrates(sample: Sample) -> bool:
+        return zlib.crc32(f"{seed}:{sample.tag}".encode()) < limit
+
+    return [s for s in samples if not calibrates(s)], [s for s in samples if calibrates(s)]
+
+
+def splits(pack: Pack, samples: Sequence[Sample], share: float = 0.6) -> tuple[Split, Split]:
+    """Training and calibration splits of a store's samples."""
+    training, calibration = divide(samples, share)
+    return split_from_samples(training, pack.points), split_from_samples(calibration, pack.points)
+
+
+def train_from_store(
+    pack: Pack, board: Board, store: SampleStore, options: Options, calibration_share: float = 0.6
+) -> TrainResult:
+    """Hooks from everything the store has of this pack, costs by the board's model."""
+    hook, calibration = splits(pack, store.load(pack.hash), calibration_share)
+    options = replace(options, slot_bytes=board.hook_flash.slot_bytes)
+    return train(pack, hook, calibration, predicted_costs(pack, cost_model(board)), options)
+
+
+def options_for(risk: float, delta: float, actions: str, seed: int, version: int) -> Options:
+    """Trainer options for one risk target and the usual ladder below and above it."""
+    wanted = [a.strip() for a in actions.split(",") if a.strip()]
+    known: dict[str, Literal["exit", "skip"]] = {"exit": "exit", "skip": "skip"}
+    unknown = [a for a in wanted if a not in known]
+    if unknown or not wanted:
+        raise DhnError(f"hook action '{', '.join(unknown)}' is unknown; choose from {', '.join(known)}")
+    return Options(
+        risks=tuple(sorted({risk / 4, risk / 2, risk, min(0.5, 2 * risk)})),
+        delta=delta,
+        actions=tuple(known[a] for a in wanted),
+        seed=seed,
+        version=version,
+    )
+
+
+def check_certified(bundle: BundleFile, risk: float | None = None) -> None:
+    """DhnError unless every operating point has a certificate, and the first one a risk of at most `risk`."""
+    certified = {c.operating_point: c for c in bundle.certificates}
+    missing = [name for k, name in enumerate(bundle.operating_points) if k not in certified]
+    if missing or not bundle.operating_points:
+        raise DhnError(
+            f"operating point '{', '.join(missing) or 'none'}' has no certificate; "
+            "train with more calibration samples, or push with --uncertified"
+        )
+    if risk is not None and min(c.epsilon for c in certified.values()) > risk:
+        raise DhnError(
+            f"no operating point is certified at a risk of {risk:.3g}; collect more samples or allow more risk"
+        )
+
+
+def best_point(bundle: BundleFile, risk: float) -> int:
+    """The thriftiest operating point (they are ordered from cautious to thrifty) certified at `risk` or less."""
+    fitting = [c.operating_point for c in bundle.certificates if c.epsilon <= risk + 1e-12]
+    return max(fitting, default=0)
+
+
+def next_version(client: BoardClient) -> int:
+    """One more than any bundle that either slot holds."""
+    return 1 + max((s.version for s in client.slots().slots if 0 < s.version < 2**32 - 1), default=0)
