@@ -114,12 +114,10 @@ def _avg_pool(graph: Graph, node: Node, inputs: list[Int8]) -> Int64:
 
 
 def _mean(graph: Graph, node: Node, inputs: list[Int8]) -> Int64:
-    from dhn_kit.lower import mean_multiplier
-
     x, y = _quant(graph, node.inputs[0]), _quant(graph, node.output)
     pixels = inputs[0].shape[1] * inputs[0].shape[2]
     total = (inputs[0].astype(np.int64) - x.zero_point).sum(axis=(1, 2), keepdims=True)
-    pair = mean_multiplier(x.scale / y.scale, pixels)
+    pair = qm.mean_multiplier(x.scale / y.scale, pixels)
     return qm.multiply_by_quantized_multiplier(total, *pair) + y.zero_point
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from dhn_kit import luts, records
 from dhn_kit.graph import Array, Graph, Node, Quant, Shape, Tensor
 from dhn_kit.kernels import Kernel, load_kernels
-from dhn_kit.quant_math import quantize_multiplier
+from dhn_kit.quant_math import mean_multiplier, quantize_multiplier
 from dhn_kit.records import ConstPool
 
 
@@ -376,10 +376,3 @@ class _Builder:
         strides = _strides(shape)
         in_stride = [strides[p] for p in node.attrs["perm"]]
         self._copy(node, Operand(node.inputs[0]), Operand(node.output), out.shape, in_stride, _strides(out.shape))
-
-
-def mean_multiplier(scale: float, pixels: int) -> tuple[int, int]:
-    """scale / pixels as TFLite's reduction folds the division into the multiplier (QuantizedMeanOrSum)."""
-    mult, shift = quantize_multiplier(scale)
-    up = min(pixels.bit_length() - 1, 32, 31 + shift)
-    return (mult << up) // pixels, shift - up

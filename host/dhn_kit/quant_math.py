@@ -31,6 +31,13 @@ def quantize_multiplier(real: float) -> tuple[int, int]:
     return int(mult), shift
 
 
+def mean_multiplier(scale: float, pixels: int) -> tuple[int, int]:
+    """scale / pixels as TFLite's reduction folds the division into the multiplier (QuantizedMeanOrSum)."""
+    mult, shift = quantize_multiplier(scale)
+    up = min(pixels.bit_length() - 1, 32, 31 + shift)
+    return (mult << up) // pixels, shift - up
+
+
 def saturating_rounding_doubling_high_mul(a: Array | np.int64, b: Array | np.int64) -> Int64:
     """High 32 bits of 2*a*b, halves away from zero; INT32_MIN squared saturates."""
     ab = np.asarray(a, np.int64) * np.asarray(b, np.int64)
