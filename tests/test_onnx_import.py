@@ -256,6 +256,19 @@ def test_average_that_counts_padding_pads_explicitly() -> None:
     assert ops(assert_same(net)) == {"pad": 1, "avg_pool": 1}
 
 
+def test_average_over_the_whole_map_is_a_mean() -> None:
+    for attrs in ({"kernel_shape": [8, 8]}, {"kernel_shape": [10, 8], "pads": [1, 0, 1, 0], "count_include_pad": 1}):
+        net = Net()
+        net.add("AveragePool", **attrs)
+        assert ops(assert_same(net)).get("mean") == 1
+
+
+def test_average_over_the_whole_map_and_uncounted_padding_stays_a_pool() -> None:
+    net = Net()
+    net.add("AveragePool", kernel_shape=[10, 10], pads=[1, 1, 1, 1])
+    assert ops(assert_same(net)) == {"avg_pool": 1}
+
+
 def test_mean_over_one_axis_or_the_channels() -> None:
     for axes in ([3], [2], [1], [1, 2]):
         net = Net(("N", 3, 4, 5))

@@ -12,7 +12,7 @@ from dhn_kit.onnx_import.window import Window, window_of
 
 
 def pool(b: Builder, n: OnnxNode) -> None:
-    """Cases: MaxPool; AveragePool; AveragePool that counts its padding, as a ``pad`` node before the pool."""
+    """Cases: MaxPool; AveragePool; with counted padding, as a ``pad`` before the pool; over the whole map, a mean."""
     if len(n.outputs) > 1 and n.outputs[1]:
         n.refuse("its second output (indices) is used", "only the pooled values are supported")
     tensor, v = as_image(b, n)
@@ -25,9 +25,13 @@ def pool(b: Builder, n: OnnxNode) -> None:
     pad = window.pad
     if n.op == "AveragePool" and n.attrs.get("count_include_pad", 0) and any(window.declared):
         tensor, pad = _padded(b, n, tensor, window)
-    op = "max_pool" if n.op == "MaxPool" else "avg_pool"
     shape = (*window.output, b.shape(tensor)[2])
-    out = b.emit(n.name, op, [tensor], n.outputs[0], shape, kernel=window.kernel, stride=window.stride, pad=pad)
+    if n.op == "AveragePool" and window.kernel == b.shape(tensor)[:2] and window.output == (1, 1) and not any(pad):
+        # a mean may have a quantisation of its own, a pool has its input's: far too coarse for so long an average
+        out = b.emit(n.name, "mean", [tensor], n.outputs[0], shape)
+    else:
+        op = "max_pool" if n.op == "MaxPool" else "avg_pool"
+        out = b.emit(n.name, op, [tensor], n.outputs[0], shape, kernel=window.kernel, stride=window.stride, pad=pad)
     b.result(n, image(b, n, out, v.rank, v.batch_axis))
 
 
