@@ -11,6 +11,8 @@ import pytest
 
 from dhn_kit.errors import DhnError
 from dhn_kit.graph import Array, Graph, Node, Port, Quant, Tensor
+from dhn_kit.int_reference import run_int8
+from dhn_kit.lower import lower
 from dhn_kit.onnx_import import import_onnx
 from dhn_kit.pack import pack
 from dhn_kit.quantize import METHODS, Method, affine, agreement, check_calibration, quantize, sqnr_table, top1
@@ -87,6 +89,87 @@ def test_fixed_quantisation_is_kept_and_passed_on() -> None:
     tap = Quant(0.03125, 7)
     q = quantize(float_net(), samples(), fixed={"conv": tap})
     assert {q.tensors[t].quant for t in ("conv", "pool", "flat")} == {tap}
+
+
+def test_clamps_round_as_tflite_does_in_single_precision() -> None:
+    graph, quant = float_net(), Quant(0.09600000083446503, -128)
+    node(graph, "conv").attrs["act"] = (0.0, 6.0)
+    assert 6.0 / quant.scale < 62.5 == float(np.float32(6.0) / np.float32(quant.scale))
+    assert node(quantize(graph, samples(), fixed={"conv": quant}), "conv").attrs["act_q"] == (-128, 63 - 128)
+
+
+def test_a_bias_beyond_int32_widens_its_channels_weight_scale_only() -> None:
+    plain, dead = float_net(), float_net()
+    weight, bias = node(dead, "fc").attrs["weight"].copy(), node(dead, "fc").attrs["bias"].copy()
+    weight[1], bias[1] = weight[1] * 1e-12, 2.5
+    weight[2], bias[2] = 0.0, -1.5
+    node(dead, "fc").attrs.update(weight=weight, bias=bias)
+    before, after = (node(quantize(g, samples()), "fc").attrs for g in (plain, dead))
+    assert (before["weight_scale"][[0, 3]] == after["weight_scale"][[0, 3]]).all()
+    quant = quantize(dead, samples()).tensors["flat"].quant
+    assert quant is not None
+    restored = after["bias"] * quant.scale * after["weight_scale"]
+    np.testing.assert_allclose(restored[[1, 2]], [2.5, -1.5], rtol=1e-6)
+    assert (np.abs(after["bias"].astype(np.int64)) < 2**31 - 128 * 127 * 72).all()
+    wide = quantize(dead, samples())
+    x = wide.quantize_input(samples(8))
+    taps = Twin(pack(wide)).run(x, taps=["fc"]).layers["fc"]
+    logits = wide.tensors["fc"].quant
+    assert logits is not None
+    assert np.abs(logits.dequantize(taps)[..., [1, 2]] - [2.5, -1.5]).max() <= logits.scale * 0.51
+
+
+def small_graph(tensors: dict[str, tuple[int, int, int]], nodes: list[Node], output: str) -> Graph:
+    made = {name: Tensor(name, shape) for name, shape in tensors.items()}
+    return Graph("net", made, nodes, [Port("x", "x", tensors["x"])], [Port(output, output, tensors[output])])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_range_of_a_pad_holds_its_value(method: Method) -> None:
+    pad = Node("pad", "pad", ["x"], "pad", {"pad": ((1, 1), (1, 1), (0, 0)), "value": -9.0})
+    q = quantize(small_graph({"x": (6, 6, 3), "pad": (8, 8, 3)}, [pad], "pad"), samples(), method)
+    quant = q.tensors["pad"].quant
+    assert quant is not None and quant == q.tensors["x"].quant
+    result = Twin(pack(q)).run(q.quantize_input(samples(2)), taps=["pad"]).layers["pad"]
+    assert np.abs(quant.dequantize(result[:, 0]) + 9.0).max() <= quant.scale
+
+
+def test_a_pad_value_outside_a_fixed_range_is_refused_by_name() -> None:
+    nodes = [
+        Node("s", "unary", ["x"], "s", {"fn": "sigmoid"}),
+        Node("edge", "pad", ["s"], "edge", {"pad": ((1, 1), (1, 1), (0, 0)), "value": -1.0}),
+    ]
+    graph = small_graph({"x": (6, 6, 3), "s": (6, 6, 3), "edge": (8, 8, 3)}, nodes, "edge")
+    with pytest.raises(DhnError, match=r"node 'edge' \(pad\): pads with -1.*fixed"):
+        quantize(graph, samples())
+
+
+def concat_graph(reuse: bool) -> Graph:
+    """relu(x) pooled, and leaky_relu(x), joined. With `reuse` relu(x) is also added to the result."""
+    window = {"kernel": (3, 3), "stride": (1, 1), "pad": (1, 1, 1, 1)}
+    nodes = [
+        Node("a", "unary", ["x"], "a", {"fn": "relu"}),
+        Node("b", "unary", ["x"], "b", {"fn": "leaky_relu", "params": {"alpha": 0.5}}),
+        Node("p", "max_pool", ["a"], "p", window),
+        Node("c", "concat", ["p", "b"], "c", {"axis": 0}),
+        Node("r", "concat", ["c", "a"] if reuse else ["c", "c"], "r", {"axis": 0}),
+    ]
+    shapes = {"x": (6, 6, 3), "a": (6, 6, 3), "b": (6, 6, 3), "p": (6, 6, 3), "c": (12, 6, 3)}
+    return small_graph({**shapes, "r": (18, 6, 3) if reuse else (24, 6, 3)}, nodes, "r")
+
+
+def test_what_only_a_concat_reads_has_the_concats_quantisation() -> None:
+    q = quantize(concat_graph(reuse=False), samples())
+    assert len({q.tensors[t].quant for t in ("a", "b", "p", "c", "r")}) == 1
+    assert {op.kernel.op for op in lower(q).ops} == {"unary", "max_pool", "copy"}
+    assert sum(op.kernel.op == "unary" for op in lower(q).ops) == 2
+
+
+def test_what_others_read_too_keeps_its_own_quantisation() -> None:
+    q = quantize(concat_graph(reuse=True), samples())
+    assert q.tensors["b"].quant == q.tensors["c"].quant == q.tensors["r"].quant != q.tensors["a"].quant
+    x = q.quantize_input(samples(4))
+    assert (Twin(pack(q)).run(x).output == run_int8(q, x)["r"].reshape(4, -1)).all()
 
 
 def test_quantising_leaves_the_float_graph_alone() -> None:

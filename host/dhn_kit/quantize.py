@@ -28,6 +28,8 @@ SAME_SCALE = ("max_pool", "avg_pool", "pad", "reshape", "transpose")
 #: Results with a fixed quantisation in TFLite's specification.
 FIXED_UNARY = {"sigmoid": Quant(1 / 256, -128), "tanh": Quant(1 / 128, 0)}
 SOFTMAX = Quant(1 / 256, -128)
+#: A bias leaves half of int32 to the products that are added to it.
+BIAS_LIMIT = 2**30
 
 
 def check_calibration(graph: Graph, x: Array, y: Array | None = None, what: str = "calibration data") -> None:
@@ -146,32 +148,76 @@ _CHOOSE: dict[str, Callable[[_Range], Quant]] = {
 
 
 def _tied(graph: Graph, fixed: dict[str, Quant]) -> dict[str, str]:
-    """Tensors that take another's quantisation. A fixed tensor is never tied; ties follow the data forwards."""
-    ties = {}
+    """Tensors that take another's quantisation. A fixed tensor is never tied.
+
+    Ties follow the data forwards through operators that copy values, and backwards from a concat to what only it reads:
+    there the values end up at the joint scale anyway, and so need no requantisation on the way.
+    """
+    copies = {n.output: n.inputs[0] for n in graph.nodes if n.op in SAME_SCALE and n.output not in fixed}
+    joins = {}
     for node in graph.nodes:
-        if node.op in SAME_SCALE and node.output not in fixed:
-            ties[node.output] = node.inputs[0]
-    return ties
+        if node.op == "concat":
+            for name in node.inputs:
+                source = _private_source(graph, name, copies, fixed)
+                if source is not None:
+                    joins[source] = node.output
+    return copies | joins
+
+
+def _private_source(graph: Graph, name: str, copies: dict[str, str], fixed: dict[str, Quant]) -> str | None:
+    """The tensor that gives `name` its quantisation, if that matters to nothing but `name`'s only reader."""
+    outputs = {port.tensor for port in graph.outputs}
+    while name not in fixed and name not in outputs and len(graph.consumers(name)) == 1:
+        if name not in copies:
+            return name
+        name = copies[name]
+    return None
+
+
+def _root(name: str, ties: dict[str, str]) -> str:
+    while name in ties:
+        name = ties[name]
+    return name
+
+
+def _hold_pad_values(graph: Graph, quants: dict[str, Quant], ties: dict[str, str], fixed: dict[str, Quant]) -> None:
+    """What a pad writes is seen by no calibration of the tensor that it shares its quantisation with."""
+    for node in graph.nodes:
+        value = float(node.attrs.get("value", 0.0)) if node.op == "pad" else 0.0
+        source = _root(node.output, ties)
+        quant = quants[source]
+        low, high = (float(v) for v in quant.dequantize(np.array([-128, 127])))
+        if low <= value <= high:
+            continue
+        if source in fixed and not low - quant.scale <= value <= high + quant.scale:
+            raise DhnError(
+                f"node '{node.name}' (pad): pads with {value:g}, but its tensor's int8 range is fixed to "
+                f"[{low:g}, {high:g}]; pad with a value in that range"
+            )
+        if source not in fixed:
+            quants[source] = affine(min(low, value), max(high, value))
 
 
 def _activation_quants(graph: Graph, arrays: list[Array], method: Method, fixed: dict[str, Quant]) -> dict[str, Quant]:
-    quants = dict(fixed)
     for node in graph.nodes:
         if node.op == "softmax":
-            quants.setdefault(node.output, SOFTMAX)
+            fixed.setdefault(node.output, SOFTMAX)
         elif node.op == "unary" and node.attrs["fn"] in FIXED_UNARY:
-            quants.setdefault(node.output, FIXED_UNARY[node.attrs["fn"]])
-    ties = _tied(graph, quants)
+            fixed.setdefault(node.output, FIXED_UNARY[node.attrs["fn"]])
+    quants = dict(fixed)
+    ties = _tied(graph, fixed)
     open_ = [t for t in graph.tensors if t not in quants and t not in ties]
     ranges = _observe(graph, arrays, open_, method != "minmax") if open_ else {}
     for name, r in ranges.items():
         quants[name] = _CHOOSE[method](r)
-    for name in graph.tensors:
-        source = name
-        while source not in quants:
-            source = ties[source]
-        quants[name] = quants[source]
-    return quants
+    _hold_pad_values(graph, quants, ties, fixed)
+    return {name: quants[_root(name, ties)] for name in graph.tensors}
+
+
+def _clamp(quant: Quant, bound: float) -> int:
+    """A bound of a fused activation as TFLite rounds it: divided in single precision, halves away from zero."""
+    steps = float(np.float32(bound) / np.float32(quant.scale))
+    return int(np.clip(np.copysign(np.floor(abs(steps) + 0.5), steps) + quant.zero_point, -128, 127))
 
 
 def _quantize_node(q: Graph, node: Node) -> None:
@@ -186,8 +232,8 @@ def _quantize_node(q: Graph, node: Node) -> None:
     assert out is not None
     low, high = act or (None, None)
     node.attrs["act_q"] = (
-        -128 if low is None else int(out.quantize(np.asarray(low))),
-        127 if high is None else int(out.quantize(np.asarray(high))),
+        -128 if low is None else _clamp(out, low),
+        127 if high is None else _clamp(out, high),
     )
 
 
@@ -195,19 +241,19 @@ def _quantize_weights(q: Graph, node: Node) -> None:
     weight = np.asarray(node.attrs["weight"], np.float64)
     axis = weight.ndim - 1 if node.op == "depthwise_conv2d" else 0
     others = tuple(a for a in range(weight.ndim) if a != axis)
-    scale = np.abs(weight).max(axis=others) / 127.0
-    scale = np.where(scale == 0.0, 1.0, scale).astype(np.float32).astype(np.float64)
     x = q.tensors[node.inputs[0]].quant
     assert x is not None
-    bias_scale = x.scale * scale
+    real_bias = np.asarray(node.attrs["bias"], np.float64)
+    # A dead channel may have a bias far beyond its tiny weights: coarser weights cost it nothing, a cut bias all.
+    for_bias = np.abs(real_bias) / (x.scale * BIAS_LIMIT)
+    scale = np.maximum(np.abs(weight).max(axis=others) / 127.0, for_bias).astype(np.float32).astype(np.float64)
+    scale = np.where(scale == 0.0, 1.0, scale)
     shape = [1] * weight.ndim
     shape[axis] = -1
     scaled = weight / scale.reshape(shape)
-    bias = np.rint(np.asarray(node.attrs["bias"], np.float64) / bias_scale)
-    # A dead channel may have a bias far beyond its tiny weights: saturate instead of wrapping.
     node.attrs.update(
         weight=np.clip(np.rint(scaled), -127, 127).astype(np.int8),
-        bias=np.clip(bias, -(2**30), 2**30).astype(np.int32),
+        bias=np.rint(real_bias / (x.scale * scale)).astype(np.int32),
         weight_scale=scale,
     )
 
