@@ -226,7 +226,9 @@ class BundleFile:
     data: bytes
     operating_points: list[str]
     certificates: list[Certificate]
-    hooks: list[dict[str, Any]]  #: per hook in the runtime's order: name, point, action, thresholds
+    #: per hook in the runtime's order: name, point, action, thresholds, and as [kernel, MACs, outputs] the operators
+    #: that decide and those that run when it acts
+    hooks: list[dict[str, Any]]
     report: dict[str, Any]
 
     @property
@@ -243,10 +245,19 @@ class BundleFile:
 
 
 def bundle_file(main: Pack, bundle: Bundle) -> BundleFile:
-    hooks = [
-        {"name": h.name, "point": h.point, "action": h.action, "thresholds": [int(t) for t in h.thresholds]}
-        for h in hook_order(bundle)
-    ]
+    hooks = []
+    for spec in hook_order(bundle):
+        placed = _place_hook(main, spec)
+        hooks.append(
+            {
+                "name": spec.name,
+                "point": spec.point,
+                "action": spec.action,
+                "thresholds": [int(t) for t in spec.thresholds],
+                "decide": [[o.kernel.name, o.macs, o.outputs] for o in placed.decide],
+                "act": [[o.kernel.name, o.macs, o.outputs] for o in placed.then],
+            }
+        )
     return BundleFile(
         pack_bundle(main, bundle), list(bundle.operating_points), list(bundle.certificates), hooks, dict(bundle.report)
     )
@@ -284,6 +295,19 @@ def load_bundle(path: Path) -> BundleFile:
     meta = json.loads(text)
     certificates = [Certificate(**c) for c in meta["certificates"]]
     return BundleFile(image, meta["operating_points"], certificates, meta["hooks"], meta["report"])
+
+
+def with_thresholds(data: bytes, thresholds: list[int]) -> bytes:
+    """The same bundle with one threshold per hook at every operating point: for what-if runs on the twin."""
+    image = bytearray(data)
+    header = records.HEADER.unpack(data)
+    for number, threshold in enumerate(thresholds):
+        hook = records.HOOK.unpack(data, header["hooks"] + number * records.HOOK.size)
+        for point in range(header["operating_points"]):
+            at = hook["thresholds"] + 4 * point
+            image[at : at + 4] = int(threshold).to_bytes(4, "little", signed=True)
+    image[12:16] = zlib.crc32(image[records.CRC_FROM :]).to_bytes(4, "little")
+    return bytes(image)
 
 
 def check_binding(main: Pack, bundle: BundleFile, path: Path | str = "the bundle") -> None:

@@ -16,8 +16,12 @@ import onnx
 
 from dhn_kit.errors import DhnError
 from dhn_kit.float_reference import float_outputs
-from dhn_kit.graph import Array
+from dhn_kit.graph import Array, Graph
+from dhn_kit.int_reference import run_int8
 from dhn_kit.onnx_import import import_onnx
+from dhn_kit.pack import pack
+from dhn_kit.quantize import quantize
+from dhn_kit.twin import Twin
 
 #: What no test name tells.
 NOTES = {
@@ -45,6 +49,13 @@ NOTES = {
 }
 
 
+#: Steps of the output's quantisation by which int8 may differ from float, where it is not 1: the input's rounding (half
+#: a step of a scale that may be coarser than the output's) adds up over a window, or is stretched by a steep function.
+INT8_STEPS: dict[str, float] = {}
+#: Arrays of samples around a case's own input that widen the observed ranges and are compared as well.
+NEIGHBOURS = 3
+
+
 class Case(Protocol):
     """One node test: a model, arrays of its inputs, and the outputs they must give."""
 
@@ -57,16 +68,19 @@ class Case(Protocol):
 
 @dataclass(frozen=True)
 class Verdict:
-    """``refusal`` is what import said, ``difference`` what went wrong; both None where the case passes."""
+    """``refusal`` is what import said, ``difference`` what went wrong in float, ``int8`` what went wrong in int8; all
+    None where the case passes. ``steps`` is the largest difference of int8 from float in steps of the output."""
 
     name: str
     op: str
     refusal: str | None = None
     difference: str | None = None
+    int8: str | None = None
+    steps: float = 0.0
 
 
 def judge(case: Case) -> Verdict:
-    """Import one node test and run it in float."""
+    """Import one node test, run it in float, and in int8 on the host twin."""
     try:
         graph = import_onnx(case.model.SerializeToString())
     except DhnError as error:
@@ -74,7 +88,42 @@ def judge(case: Case) -> Verdict:
     for mine, wanted in zip(float_outputs(graph, case.inputs), case.outputs, strict=False):
         if mine.shape != wanted.shape or not np.allclose(mine, wanted, rtol=1e-3, atol=1e-6):
             return Verdict(case.name, case.op, difference=f"{mine.shape} {mine} is not {wanted.shape} {wanted}")
-    return Verdict(case.name, case.op)
+    problem, steps = judge_int8(graph, case)
+    return Verdict(case.name, case.op, int8=problem, steps=steps)
+
+
+def judge_int8(graph: Graph, case: Case) -> tuple[str | None, float]:
+    """What is wrong with the twin's int8 results (None: nothing), and how many output steps they are off the float ones.
+
+    Right is: every tensor equals the integer reference bit for bit, and the outputs are near those of the float graph.
+    """
+    inputs = neighbourhood(case)
+    quantized = quantize(graph, inputs)
+    ints = [quantized.quantize_input(x, i) for i, x in enumerate(inputs)]
+    tensors = [name for name in quantized.tensors if quantized.producer(name)]
+    result = Twin(pack(quantized), threads=1).run(ints, taps=tensors)
+    expected = run_int8(quantized, ints)
+    for name in tensors:
+        if (result.layers[name] != expected[name]).any():
+            return f"tensor '{name}' differs from the integer reference", 0.0
+    steps = 0.0
+    for i, (port, real) in enumerate(zip(quantized.outputs, float_outputs(graph, inputs), strict=True)):
+        quant = quantized.tensors[port.tensor].quant
+        assert quant is not None
+        mine = quantized.dequantize_output(result.outputs[i].reshape(-1, *quantized.tensors[port.tensor].shape), i)
+        steps = max(steps, float(np.abs(mine - real).max()) / quant.scale)
+    allowed = INT8_STEPS.get(case.op, 1.0)
+    return None if steps <= allowed else f"{steps:.2f} output steps off the float result, {allowed} allowed", steps
+
+
+def neighbourhood(case: Case) -> list[Array]:
+    """The case's own samples, and some around them."""
+    rng = np.random.default_rng(0)
+    arrays = []
+    for x in (np.asarray(x, np.float32) for x in case.inputs):
+        near = [x + rng.normal(0, 0.25 * float(x.std()), x.shape) for _ in range(NEIGHBOURS)]
+        arrays.append(np.concatenate([x, *near]).astype(np.float32))
+    return arrays
 
 
 def render(verdicts: Iterable[Verdict]) -> str:

@@ -106,7 +106,15 @@ def divide(samples: Sequence[Sample], share: float, seed: int = 0) -> tuple[list
 def splits(pack: Pack, samples: Sequence[Sample], share: float = 0.6) -> tuple[Split, Split]:
     """Training and calibration splits of a store's samples."""
     training, calibration = divide(samples, share)
-    return split_from_samples(training, pack.points), split_from_samples(calibration, pack.points)
+    return _shaped(pack, training), _shaped(pack, calibration)
+
+
+def _shaped(pack: Pack, samples: Sequence[Sample]) -> Split:
+    """A split whose inputs, which samples carry as plain bytes, have the network's shape again."""
+    split = split_from_samples(samples, pack.points)
+    if split.input is not None:
+        split.input = split.input.reshape(len(split), *pack.tensors[pack.inputs[0].tensor].shape)
+    return split
 
 
 def train_from_store(

@@ -57,6 +57,11 @@ def line(text: str) -> None:
     print(text)
 
 
+def step(text: str) -> None:
+    """What is being done now, one line on stderr."""
+    _stderr().print(text, style="bold", soft_wrap=True)
+
+
 def warn(text: str) -> None:
     _stderr().print(f"dhn-kit: {text}", style="yellow", soft_wrap=True)
 

@@ -3,16 +3,21 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
-from dhn_kit.bundle import hook_order, pack_bundle
+import numpy as np
+import numpy.typing as npt
+
+from dhn_kit.bundle import BundleFile, bundle_file, hook_order, with_thresholds
+from dhn_kit.cost import CostModel
 from dhn_kit.errors import DhnError
-from dhn_kit.hooks import Bundle
+from dhn_kit.hooks import ALWAYS, NEVER, Bundle
 from dhn_kit.pack import Pack
 from dhn_kit.report.report import Figures, ReportData, figures, memory_blocks
 from dhn_kit.train import baselines, certify
 from dhn_kit.train.certify import Costs
 from dhn_kit.train.data import Split
+from dhn_kit.train.thresholds import Stage
 from dhn_kit.twin import Twin
 
 
@@ -23,16 +28,47 @@ def gather(
 
     What the twin cannot know (measured instructions, SQNR, float agreement) is for the caller to fill in.
     """
+    stages = [certify.stage(s, pack.points[s.point], costs) for s in hook_order(bundle)]
+    return _gather(pack, bundle_file(pack, bundle), stages, split, costs, board, counting)
+
+
+def gather_file(
+    pack: Pack, file: BundleFile, split: Split, model: CostModel, board: str, counting: str = "predicted"
+) -> ReportData:
+    """`gather` for a bundle that was read from a file; costs by a board's model."""
+    costs = certify.predicted_costs(pack, model)
+
+    def total(ops: list[list[Any]]) -> float:
+        return float(sum(model.op(kernel, macs, outputs) for kernel, macs, outputs in ops))
+
+    stages = []
+    for hook in file.hooks:
+        point = pack.points[hook["point"]]
+        skips = hook["action"] == "skip" and point.skip is not None
+        saved = costs.between(point.node, point.skip[2]) if skips and point.skip else 0.0
+        stages.append(
+            Stage(
+                hook["name"],
+                hook["action"],
+                costs.before(point.node),
+                total(hook["decide"]),
+                total(hook["act"]),
+                saved,
+            )
+        )
+    return _gather(pack, file, stages, split, costs, board, counting)
+
+
+def _gather(
+    pack: Pack, file: BundleFile, stages: list[Stage], split: Split, costs: Costs, board: str, counting: str
+) -> ReportData:
     if split.input is None:
         raise DhnError("a report needs the inputs themselves: give the data set, or samples that carry inputs")
-    specs = hook_order(bundle)
-    stages = [certify.stage(s, pack.points[s.point], costs) for s in specs]
-    data = pack_bundle(pack, bundle)
-    twin, certificates = Twin(pack, data), {c.operating_point: c for c in bundle.certificates}
+    twin, certificates = Twin(pack, file.data), {c.operating_point: c for c in file.certificates}
     rows: list[Figures] = []
     outcomes = []
-    names = [s.name for s in specs]
-    for k, name in enumerate(bundle.operating_points):
+    names = [s.name for s in stages]
+    for k, name in enumerate(file.operating_points):
         result = twin.run(split.input, point=k)
         outcome = certify.outcome_of(stages, costs.full, result.decisions, result.output, split.answer)
         outcomes.append(outcome)
@@ -51,6 +87,7 @@ def gather(
             )
         )
     full = figures("full network", np.full(len(split), costs.full), split.answer, split.answer, split.label)
+    answers = _exit_answers(pack, file, stages, split.input)
     return ReportData(
         model=pack.name,
         board=board,
@@ -59,16 +96,28 @@ def gather(
         full=full,
         points=rows,
         chosen=chosen_point(rows),
-        comparisons=baselines.compare(pack, bundle, split, costs, outcomes),
+        comparisons=baselines.compare_answers(stages, answers, split, costs.full, file.operating_points, outcomes),
         layers=_layers(pack, costs),
         arena_bytes=pack.arena_bytes,
         arena_lower_bound=pack.arena_lower_bound,
         flash_bytes=len(pack.data),
-        hook_bytes=len(data),
+        hook_bytes=len(file.data),
         memory=memory_blocks(pack),
-        dropped=_dropped(bundle),
-        refused=_refused(bundle),
+        dropped=_dropped(file.report),
+        refused=_refused(file.report),
     )
+
+
+def _exit_answers(
+    pack: Pack, file: BundleFile, stages: list[Stage], inputs: npt.NDArray[np.int8]
+) -> dict[int, npt.NDArray[np.integer]]:
+    """What each exit would say to everyone: the bundle with this exit always open and the other hooks off."""
+    answers = {}
+    for k, s in enumerate(stages):
+        if s.action == "exit":
+            forced = with_thresholds(file.data, [ALWAYS if i == k else NEVER for i in range(len(stages))])
+            answers[k] = Twin(pack, forced).run(inputs).output.argmax(axis=1)
+    return answers
 
 
 def chosen_point(rows: list[Figures], epsilon: float = 0.01) -> int:
@@ -83,13 +132,13 @@ def _layers(pack: Pack, costs: Costs) -> list[tuple[str, str, float]]:
     return [(*named[n], float(costs.nodes[n])) for n in sorted(named)]
 
 
-def _dropped(bundle: Bundle) -> list[tuple[str, str]]:
-    found = bundle.report.get("dropped", [])
+def _dropped(report: dict[str, Any]) -> list[tuple[str, str]]:
+    found = report.get("dropped", [])
     assert isinstance(found, list)
     return [(str(d["name"]), str(d["reason"])) for d in found]
 
 
-def _refused(bundle: Bundle) -> dict[str, str]:
-    found = bundle.report.get("refused", {})
+def _refused(report: dict[str, Any]) -> dict[str, str]:
+    found = report.get("refused", {})
     assert isinstance(found, dict)
     return {f"{float(epsilon):.2%}": str(why) for epsilon, why in found.items()}

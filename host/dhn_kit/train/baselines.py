@@ -39,16 +39,29 @@ def compare(pack: Pack, bundle: Bundle, split: Split, costs: Costs, outcomes: Se
     stages = [stage(s, pack.points[s.point], costs) for s in specs]
     exits = [k for k, g in enumerate(stages) if g.action == "exit"]
     answers = {k: head_scores(specs[k], split).argmax(axis=1) for k in exits}
-    found = [Comparison("full network", "full", costs.full, 1.0, _accuracy(split.answer, split))]
-    for k in exits:
+    return compare_answers(stages, answers, split, costs.full, bundle.operating_points, outcomes)
+
+
+def compare_answers(
+    stages: Sequence[Stage],
+    answers: dict[int, npt.NDArray[np.integer]],
+    split: Split,
+    full: float,
+    points: Sequence[str],
+    outcomes: Sequence[Outcome],
+) -> list[Comparison]:
+    """`compare` for hooks of which only the answers are known: ``answers[k]`` (N,) is what exit k says to everyone."""
+    found = [Comparison("full network", "full", full, 1.0, _accuracy(split.answer, split))]
+    for k, answer in answers.items():
         g = stages[k]
-        cost = g.reach + g.decide + g.act
-        agreement = float((answers[k] == split.answer).mean())
-        found.append(Comparison(f"always {g.name}", "static", cost, agreement, _accuracy(answers[k], split)))
-    for name, outcome in zip(bundle.operating_points, outcomes, strict=True):
+        agreement = float((answer == split.answer).mean())
+        found.append(
+            Comparison(f"always {g.name}", "static", g.reach + g.decide + g.act, agreement, _accuracy(answer, split))
+        )
+    for name, outcome in zip(points, outcomes, strict=True):
         found.append(_random_gate(f"random gate at {name}", outcome, answers, split))
-    if exits:
-        found.append(_oracle(stages, answers, split, costs.full))
+    if answers:
+        found.append(_oracle(stages, answers, split, full))
     return found
 
 
