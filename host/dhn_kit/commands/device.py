@@ -74,7 +74,7 @@ def canonical(packed: Pack, x: Array, what: str) -> Array:
     return graph.quantize_input(x)
 
 
-def run_on(packed: Pack, target: Board, q: Array, bundle: BundleFile | None, port: str | None) -> BoardRun:
+def run_on(packed: Pack, target: Board, q: Array, bundle: BundleFile | None, point: int, port: str | None) -> BoardRun:
     """Plays inputs to a board with this bundle, or with none. An emulated board starts with empty flash."""
     import tempfile
 
@@ -87,7 +87,7 @@ def run_on(packed: Pack, target: Board, q: Array, bundle: BundleFile | None, por
         client = session.client
         if bundle is None:
             return play(client, target, q, "detached", progress=console.progress, text="running")
-        return play(client, target, q, point=0, progress=console.progress, text="running")
+        return play(client, target, q, point=point, progress=console.progress, text="running")
 
 
 def by_point(packed: Pack, bundle: BundleFile | None, result: BoardRun) -> Array:
@@ -182,6 +182,7 @@ def flash(
     firmware: Firmware = Path("build/firmware"),
     board: options.Board = None,
     port: options.Port = None,
+    json: options.Json = False,
 ) -> None:
     """Write the firmware to a board, or start it on an emulated one.
 
@@ -204,6 +205,9 @@ def flash(
     else:
         with open_board(target, None, firmware, port) as session:
             hello = session.client.hello()
+    if json:
+        console.emit_json(hello)
+        return
     console.line(
         f"{hello.board}: model {hello.hash[:12]}, arena {hello.arena_used:,} of {hello.arena_bytes:,} bytes, "
         f"hook slots of {hello.slot_bytes:,} bytes, hook bundle {hello.bundle_version or 'none'}"
@@ -219,6 +223,9 @@ def run(
     board: options.Board = None,
     port: options.Port = None,
     hooks: options.Hooks = None,
+    point: Annotated[
+        int, typer.Option("--point", min=0, help="Operating point of the hooks; 0 is the most cautious.")
+    ] = 0,
     calib: options.Calib = None,
     method: options.Method = None,
     json: options.Json = False,
@@ -232,7 +239,7 @@ def run(
     Examples:
       dhn-kit run model.dhn --board qemu-cortex-m4 --input x.npz --output y.npz
       dhn-kit run model.onnx --calib calib.npz --board posix --input x.npz --output y.npz
-      dhn-kit run model.dhn --hooks hooks.dhn --input x.npz --output y.npz --json
+      dhn-kit run model.dhn --hooks hooks.dhn --point 2 --input x.npz --output y.npz --json
     """
     target = load_target(board)
     writable_file(output)
@@ -240,7 +247,10 @@ def run(
     x, y = load_xy(inputs)
     q = canonical(packed, x, str(inputs))
     bundle = load_hooks(packed, hooks)
-    result = run_on(packed, target, q, bundle, port)
+    if bundle is not None and point >= len(bundle.operating_points):
+        names = ", ".join(f"{k} '{n}'" for k, n in enumerate(bundle.operating_points))
+        raise DhnError(f"{hooks} has no operating point {point}; it has {names}")
+    result = run_on(packed, target, q, bundle, point, port)
     arrays: dict[str, Any] = {
         "output": packed.outputs[0].to_user(result.output),
         "output_float": packed.graph().dequantize_output(result.output),
