@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from dhn_kit.graph import Graph, Node, Port, Quant, Shape, Tensor
@@ -27,7 +29,7 @@ class Net:
         self.graph.nodes.append(Node(name, op, inputs, name, dict(attrs)))
         return name
 
-    def weights(self, shape: tuple[int, ...], channels: int, fan_in: int) -> dict[str, object]:
+    def weights(self, shape: tuple[int, ...], channels: int, fan_in: int) -> dict[str, Any]:
         return {
             "weight": self.rng.integers(-127, 128, shape).astype(np.int8),
             "bias": self.rng.integers(-2000, 2000, channels).astype(np.int32),

@@ -122,7 +122,8 @@ def test_a_repeated_request_is_executed_once(board: BoardSession) -> None:
     head = bytes([7, 0, 0, 0, 0, 1 | 16, 0, 0])
     request = encode(Frame(RUN, 0, 4242, head + small_inputs(1)[0].tobytes()))
     before = board.client.counters()
-    decoder, replies = Decoder(), []
+    decoder = Decoder()
+    replies: list[Frame] = []
     for _ in range(5):
         transport.write(request)
     while len(replies) < 5:
@@ -184,7 +185,8 @@ def test_of_ten_thousand_samples_through_noise_every_gap_is_counted_and_none_is_
     )
     for sample in got:
         i = sample.number
-        assert (sample.output == expected.output[i]).all() and (sample.input == sensor_input(i)).all()
+        assert np.array_equal(sample.output, expected.output[i]) and sample.input is not None
+        assert (sample.input == sensor_input(i)).all()
         assert all((f == e[i]).all() for f, e in zip(sample.features, expected.features, strict=True))
     print(f"10,000 sample frames, {line.changed} bytes changed: {len(got)} accepted, {lost} lost and counted")
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from dhn_kit import __version__, cli, resources
@@ -187,8 +188,8 @@ def images(count: int) -> np.ndarray:
     return np.random.default_rng(1).random((count, 1, 28, 28), np.float32)
 
 
-def save(name: str, **arrays: object) -> str:
-    np.savez(name, **{k: np.asarray(v) for k, v in arrays.items()})
+def save(name: str, **arrays: npt.ArrayLike) -> str:
+    np.savez(name, allow_pickle=False, **{k: np.asarray(v) for k, v in arrays.items()})
     return name
 
 

@@ -53,13 +53,13 @@ def test_multiplier_is_normalised_and_within_31_bits_of_the_real_one(real: float
 @given(st.integers(-(2**31), 2**31 - 1), st.integers(0, 31))
 def test_divide_by_power_of_two_rounds_halves_away_from_zero(x: int, exponent: int) -> None:
     magnitude = (2 * abs(x) + 2**exponent) // 2 ** (exponent + 1)
-    assert int(qm.rounding_divide_by_pot(np.int64(x), exponent)) == (magnitude if x >= 0 else -magnitude)
+    assert int(qm.rounding_divide_by_pot(np.array(x), exponent)) == (magnitude if x >= 0 else -magnitude)
 
 
 @given(st.integers(-(2**27), 2**27), st.floats(1e-4, 8.0))
 def test_product_with_a_multiplier_is_within_one_of_the_real_product(x: int, real: float) -> None:
     mult, shift = qm.quantize_multiplier(real)
-    assert abs(int(qm.multiply_by_quantized_multiplier(np.int64(x), mult, shift)) - x * real) <= 1 + 2.0 ** max(
+    assert abs(int(qm.multiply_by_quantized_multiplier(np.array(x), mult, shift)) - x * real) <= 1 + 2.0 ** max(
         shift, 0
     )
 

@@ -26,7 +26,8 @@ def _documented(name: str) -> list[tuple[str, str]]:
     text = (resources.path("firmware") / "FORMAT.md").read_text()
     section = text.split(f"`{name}`, ", 1)[1].split("|---|---|---|\n", 1)[1]
     rows = itertools.takewhile(lambda line: line.startswith("|"), section.splitlines())
-    return [tuple(cell.strip(" `") for cell in row.strip("|").split("|"))[1:] for row in rows]
+    cells = ([cell.strip(" `") for cell in row.strip("|").split("|")] for row in rows)
+    return [(kind, field) for _, kind, field in cells]
 
 
 def test_format_md_states_every_record_field_by_field() -> None:

@@ -1,28 +1,33 @@
 """The report: it shows what it was given, needs nothing from outside, and its figures are counted right."""
 # SPDX-License-Identifier: Apache-2.0
 
+from __future__ import annotations
+
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dhn_kit.graph import Port
 from dhn_kit.hooks import ALWAYS, NEVER, Bundle, Certificate, HookSpec
-from dhn_kit.pack import pack
+from dhn_kit.pack import Pack, pack
 from dhn_kit.report import MemoryBlock, ReportData, figures, gather, memory_blocks, write_report
 from dhn_kit.report.report import render
-from dhn_kit.train import heads, split_from_inputs
+from dhn_kit.train import Split, heads, split_from_inputs
 from dhn_kit.train.baselines import Comparison
 from dhn_kit.train.certify import predicted_costs
 from nets import Net
+
+Gathered = tuple[Pack, Bundle, Split, ReportData]
 
 CERTIFICATE = Certificate(0, "consistency", 0.01, 0.05, 1200, 3, 0.0064, "learn-then-test", "cd" * 32)
 
 
 @pytest.fixture
-def data():
+def data() -> ReportData:
     n = np.arange(100)
     label, full = n % 10, np.where(n < 2, 5, n % 10)
     gated = np.where(n > 96, 0, full)
@@ -58,11 +63,11 @@ def data():
     )
 
 
-def text_of(html):
+def text_of(html: str) -> str:
     class Text(HTMLParser):
         found = ""
 
-        def handle_data(self, chunk):
+        def handle_data(self, chunk: str) -> None:
             self.found += chunk + " "
 
     parser = Text()
@@ -70,7 +75,7 @@ def text_of(html):
     return re.sub(r"\s+", " ", parser.found)
 
 
-def test_figures_count_cost_accuracy_risk_and_exits(data):
+def test_figures_count_cost_accuracy_risk_and_exits(data: ReportData) -> None:
     point = data.points[0]
     assert (point.mean, point.median, point.worst) == (460, 100, 1000)
     # Rows 97, 98 and 99 answer 0 instead of 7, 8 and 9; rows 0 and 1 answer 5 as the full network does.
@@ -78,7 +83,7 @@ def test_figures_count_cost_accuracy_risk_and_exits(data):
     assert point.exits == {"exit at input": 0.6, "end": 0.4}
 
 
-def test_a_hook_that_acts_without_leaving_counts_as_a_skip():
+def test_a_hook_that_acts_without_leaving_counts_as_a_skip() -> None:
     acted = np.array([[True, False], [False, True], [True, True], [False, False]])
     got = figures("p", np.ones(4), np.zeros(4), np.zeros(4), None, [-1, 1, 1, -1], ["skip", "exit"], acted)
     assert got.skips == {"skip": 0.5} and got.exits == {"exit": 0.5, "end": 0.5}
@@ -91,12 +96,12 @@ def test_a_hook_that_acts_without_leaving_counts_as_a_skip():
      "same answer as float: 99.80 %", "samples lost",
      "always exit at block1 ) repeats 90.0 %", "random gate", "oracle"],
 )  # fmt: skip
-def test_the_page_says(data, fact):
+def test_the_page_says(data: ReportData, fact: str) -> None:
     squeezed = text_of(render(data)).replace(" ", "")
     assert fact.replace(" ", "") in squeezed
 
 
-def test_the_page_needs_nothing_from_outside(data):
+def test_the_page_needs_nothing_from_outside(data: ReportData) -> None:
     page = render(data)
     # Namespaces are names, nobody fetches them.
     links = re.sub(r'xmlns(:\w+)?="[^"]*"', "", page)
@@ -105,33 +110,33 @@ def test_the_page_needs_nothing_from_outside(data):
     assert page.count("<svg") == 5
 
 
-def test_names_are_escaped(data):
+def test_names_are_escaped(data: ReportData) -> None:
     assert "a &lt;net&gt;" in render(data) and "a <net>" not in render(data)
 
 
-def test_element_names_of_the_plots_do_not_collide(data):
+def test_element_names_of_the_plots_do_not_collide(data: ReportData) -> None:
     page = render(data)
     names = re.findall(r'\bid="([^"]+)"', page)
     assert len(names) == len(set(names)) > 20
     assert set(re.findall(r'(?:href="#|url\(#)([^")]+)', page)) <= set(names)
 
 
-def test_the_same_data_give_the_same_page(data):
+def test_the_same_data_give_the_same_page(data: ReportData) -> None:
     assert render(data) == render(data)
 
 
-def test_a_report_without_hooks_still_renders(data):
+def test_a_report_without_hooks_still_renders(data: ReportData) -> None:
     bare = ReportData("net", "posix", "predicted", 10, replace(data.full, accuracy=None))
     assert "Before and after" in render(bare) and "<svg" not in render(bare)
 
 
-def test_writing_leaves_no_partial_file(data, tmp_path):
+def test_writing_leaves_no_partial_file(data: ReportData, tmp_path: Path) -> None:
     write_report(tmp_path / "report.html", data)
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
 
 
 @pytest.fixture(scope="module")
-def gathered():
+def gathered() -> Gathered:
     """A random network with an exit that acts always, never, or for the surer half."""
     net = Net((12, 12, 2), seed=4)
     x = net.conv("x", 8)
@@ -152,7 +157,7 @@ def gathered():
     return packed, bundle, split, gather(packed, bundle, split, predicted_costs(packed), "posix")
 
 
-def test_gathered_figures_agree_with_the_static_exit_and_the_full_network(gathered):
+def test_gathered_figures_agree_with_the_static_exit_and_the_full_network(gathered: Gathered) -> None:
     _, _, _, data = gathered
     always, never, some = data.points
     static = next(c for c in data.comparisons if c.kind == "static")
@@ -162,13 +167,13 @@ def test_gathered_figures_agree_with_the_static_exit_and_the_full_network(gather
     assert 0 < some.exits["exit"] < 1 and always.mean < some.mean < never.mean + 1e5
 
 
-def test_the_oracle_always_agrees_and_costs_no_more_than_gate_and_full_together(gathered):
+def test_the_oracle_always_agrees_and_costs_no_more_than_gate_and_full_together(gathered: Gathered) -> None:
     _, _, _, data = gathered
     oracle = next(c for c in data.comparisons if c.kind == "oracle")
     assert oracle.agreement == 1.0 and oracle.cost <= data.full.mean + data.points[0].mean
 
 
-def test_a_random_gate_loses_in_proportion_to_how_often_it_leaves(gathered):
+def test_a_random_gate_loses_in_proportion_to_how_often_it_leaves(gathered: Gathered) -> None:
     _, _, _, data = gathered
     static = next(c for c in data.comparisons if c.kind == "static")
     coin = next(c for c in data.comparisons if c.name == "random gate at some")
@@ -176,8 +181,8 @@ def test_a_random_gate_loses_in_proportion_to_how_often_it_leaves(gathered):
     assert coin.agreement == pytest.approx(1 - share * (1 - static.agreement)) and coin.cost == data.points[2].mean
 
 
-def test_gathered_memory_fits_the_arena(gathered):
+def test_gathered_memory_fits_the_arena(gathered: Gathered) -> None:
     packed, _, _, data = gathered
     assert data.memory == memory_blocks(packed)
-    assert max(b.offset + b.size for b in data.memory) <= data.arena_bytes
+    assert max(b.offset + b.size for b in data.memory) <= packed.arena_bytes == data.arena_bytes
     assert data.dropped == [("h", "r")] and data.refused == {"1.00%": "why"}

@@ -1,6 +1,8 @@
 """The sample store: it gives back what it got, refuses what is not its own and survives SIGKILL."""
 # SPDX-License-Identifier: Apache-2.0
 
+from __future__ import annotations
+
 import os
 import random
 import signal
@@ -8,7 +10,9 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -37,25 +41,25 @@ SAMPLE = Sample(
 )
 
 
-def equal(a, b):
+def equal(a: Sample, b: Sample) -> bool:
     same = [getattr(a, f) == getattr(b, f) for f in vars(a) if f not in ("output", "features", "input")]
     arrays = [(a.output, b.output), (a.input, b.input), *zip(a.features, b.features, strict=True)]
-    return all(same) and all((x is None and y is None) or np.array_equal(x, y) for x, y in arrays)
+    return all(same) and all(x is y if x is None or y is None else np.array_equal(x, y) for x, y in arrays)
 
 
 @pytest.fixture
-def store(tmp_path):
+def store(tmp_path: Path) -> Iterator[SampleStore]:
     with SampleStore(tmp_path / "samples.db") as opened:
         yield opened
 
 
-def test_a_sample_comes_back_as_it_went_in(store):
+def test_a_sample_comes_back_as_it_went_in(store: SampleStore) -> None:
     store.add(store.session("m4", HASH, 9), [SAMPLE])
     (back,) = store.load(HASH)
     assert equal(back, SAMPLE)
 
 
-def test_samples_survive_reopening(store):
+def test_samples_survive_reopening(store: SampleStore) -> None:
     session = store.session("m4", HASH)
     assert store.add(session, [replace(SAMPLE, number=n) for n in range(50)]) == 50
     store.close()
@@ -64,7 +68,7 @@ def test_samples_survive_reopening(store):
         assert again.counts(HASH) == {"m4": 50}
 
 
-def test_a_repeated_number_is_ignored_within_a_session_and_kept_in_another(store):
+def test_a_repeated_number_is_ignored_within_a_session_and_kept_in_another(store: SampleStore) -> None:
     first, second = store.session("m4", HASH), store.session("m4", HASH)
     assert store.add(first, [SAMPLE]) == 1
     assert store.add(first, [replace(SAMPLE, tag=1), replace(SAMPLE, number=4)]) == 1
@@ -72,7 +76,7 @@ def test_a_repeated_number_is_ignored_within_a_session_and_kept_in_another(store
     assert [(s.number, s.tag) for s in store.load(HASH)] == [(3, 77), (4, 77), (3, 77)]
 
 
-def test_labels_join_by_tag_and_never_to_untagged_samples(store):
+def test_labels_join_by_tag_and_never_to_untagged_samples(store: SampleStore) -> None:
     session = store.session("m4", HASH)
     store.add(session, [SAMPLE, replace(SAMPLE, number=4, tag=0xFFFFFFFF), replace(SAMPLE, number=5, tag=78)])
     store.set_labels({77: 1, 0xFFFFFFFF: 5})
@@ -80,13 +84,13 @@ def test_labels_join_by_tag_and_never_to_untagged_samples(store):
     assert [s.label for s in store.load(HASH)] == [6, None, None]
 
 
-def test_reasons_select_samples(store):
+def test_reasons_select_samples(store: SampleStore) -> None:
     session = store.session("m4", HASH)
     store.add(session, [SAMPLE, replace(SAMPLE, number=4, reason=Reason.UNCERTAIN)])
     assert [s.number for s in store.load(HASH, Reason.FULL_RUN | Reason.EVERY_NTH)] == [3]
 
 
-def test_losses_are_summed_per_model(store):
+def test_losses_are_summed_per_model(store: SampleStore) -> None:
     a, b = store.session("m4", HASH), store.session("m4", "cd" * 16)
     store.add_gap(a, -1, 2)
     store.add_gap(a, 10, 5)
@@ -94,20 +98,20 @@ def test_losses_are_summed_per_model(store):
     assert store.lost(HASH) == 7
 
 
-def test_another_models_store_is_refused_by_name(store):
+def test_another_models_store_is_refused_by_name(store: SampleStore) -> None:
     store.add(store.session("m4", "cd" * 16), [SAMPLE])
     with pytest.raises(DhnError, match="cdcdcdcdcdcd, not of abababababab"):
         store.load(HASH)
 
 
-def test_an_empty_store_gives_no_samples(store):
+def test_an_empty_store_gives_no_samples(store: SampleStore) -> None:
     assert store.load(HASH) == []
 
 
-def test_a_batch_that_fails_leaves_nothing_behind(store):
+def test_a_batch_that_fails_leaves_nothing_behind(store: SampleStore) -> None:
     session = store.session("m4", HASH)
 
-    def batch():
+    def batch() -> Iterator[Sample]:
         yield SAMPLE
         raise KeyboardInterrupt
 
@@ -117,12 +121,12 @@ def test_a_batch_that_fails_leaves_nothing_behind(store):
     assert store.add(session, [SAMPLE]) == 1
 
 
-def test_adding_to_a_session_that_was_never_opened_is_an_error(store):
+def test_adding_to_a_session_that_was_never_opened_is_an_error(store: SampleStore) -> None:
     with pytest.raises(DhnError, match="open a session"):
         store.add(5, [SAMPLE])
 
 
-def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path):
+def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_bytes(b"these are my notes, not a database\n" * 40)
     with pytest.raises(DhnError, match="no sample store"):
@@ -130,7 +134,7 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path):
     assert path.read_bytes().startswith(b"these are my notes")
 
 
-def test_a_foreign_database_and_a_later_version_are_refused(tmp_path):
+def test_a_foreign_database_and_a_later_version_are_refused(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "foreign.db") as db:
         db.execute("CREATE TABLE t (x)")
     db.close()
@@ -144,7 +148,7 @@ def test_a_foreign_database_and_a_later_version_are_refused(tmp_path):
         SampleStore(tmp_path / "later.db")
 
 
-def test_a_missing_folder_is_one_clear_line(tmp_path):
+def test_a_missing_folder_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(DhnError, match=r"nowhere/s\.db.*check path"):
         SampleStore(tmp_path / "nowhere" / "s.db")
 
@@ -167,7 +171,7 @@ with SampleStore(sys.argv[1]) as store:
 """
 
 
-def test_killing_the_collector_at_any_moment_loses_nothing_acknowledged(tmp_path):
+def test_killing_the_collector_at_any_moment_loses_nothing_acknowledged(tmp_path: Path) -> None:
     path, rng = tmp_path / "samples.db", random.Random(5)
     acknowledged: dict[int, int] = {}
     for _ in range(6):
@@ -193,7 +197,7 @@ def test_killing_the_collector_at_any_moment_loses_nothing_acknowledged(tmp_path
             if sample.number == 0:
                 runs.append([])
             runs[-1].append(sample)
-            assert (sample.output == sample.number % 100).all() and (sample.features[0] == sample.number % 100).all()
+            assert all(np.all(a == sample.number % 100) for a in (sample.output, sample.features[0]))
         for run in runs:
             assert [s.number for s in run] == list(range(len(run)))
             assert len(run) % 7 == 0, "a batch is stored whole or not at all"

@@ -53,7 +53,7 @@ class Random:
 
     def activation(self) -> int:
         kinds = (Activation.NONE, Activation.RELU, Activation.RELU6, Activation.RELU_N1_TO_1)
-        return kinds[self.integer(0, 3)]
+        return int(kinds[self.integer(0, 3)])
 
     def weights(self, shape: tuple[int, ...], axis: int, per_channel: bool, x: Quant) -> tuple[int, int]:
         """Weight and bias tensors; the bias is scaled as the specification says."""

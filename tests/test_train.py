@@ -1,8 +1,11 @@
 """Training end to end: certified hooks from samples of a real network, and refusals that say what is missing."""
 # SPDX-License-Identifier: Apache-2.0
 
+from __future__ import annotations
+
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,19 +14,21 @@ from dhn_kit import datasets, resources, risk
 from dhn_kit.bundle import pack_bundle
 from dhn_kit.errors import DhnError
 from dhn_kit.graph import Port, Quant
-from dhn_kit.hooks import ALWAYS, NEVER, Bundle
+from dhn_kit.hooks import ALWAYS, NEVER, Bundle, HookPoint
 from dhn_kit.onnx_import import import_onnx
-from dhn_kit.pack import pack
+from dhn_kit.pack import Pack, pack
 from dhn_kit.quantize import quantize
-from dhn_kit.samples import Reason, Sample
-from dhn_kit.train import Options, split_from_inputs, split_from_samples, train
+from dhn_kit.samples import Int8, Reason, Sample
+from dhn_kit.train import Options, Split, TrainResult, split_from_inputs, split_from_samples, train
 from dhn_kit.train.certify import choose, predicted_costs, run_gated
 from dhn_kit.twin import Twin
 from nets import Net
 
+Mnist = tuple[Pack, dict[str, Split]]
+
 
 @pytest.fixture(scope="module")
-def mnist():
+def mnist() -> Mnist:
     data = datasets.load("mnist")
     graph = import_onnx(resources.path("zoo") / "mnist_resnet8.onnx")
     quantized = quantize(graph, data.x_train[:200])
@@ -36,16 +41,21 @@ def mnist():
 
 
 @pytest.fixture(scope="module")
-def result(mnist):
+def result(mnist: Mnist) -> TrainResult:
     packed, splits = mnist
     return train(packed, splits["hook"], splits["cal"], options=Options(copies=2, most_skips=1))
 
 
-def at_one_percent(result):
+def inputs(split: Split) -> Int8:
+    assert split.input is not None
+    return split.input
+
+
+def at_one_percent(result: TrainResult) -> int:
     return next(k for k, c in reversed(list(enumerate(result.bundle.certificates))) if c.epsilon <= 0.01)
 
 
-def test_trained_hooks_halve_the_cost_at_a_certified_risk_of_one_percent(mnist, result):
+def test_trained_hooks_halve_the_cost_at_a_certified_risk_of_one_percent(mnist: Mnist, result: TrainResult) -> None:
     packed, splits = mnist
     k = at_one_percent(result)
     outcome = run_gated(packed, result.bundle, splits["test"], predicted_costs(packed))[k]
@@ -53,14 +63,14 @@ def test_trained_hooks_halve_the_cost_at_a_certified_risk_of_one_percent(mnist, 
     assert result.bundle.certificates[k].bound <= 0.01
 
 
-def test_gated_accuracy_stays_within_one_point_on_images_that_nobody_saw(mnist, result):
+def test_gated_accuracy_stays_within_one_point_on_images_that_nobody_saw(mnist: Mnist, result: TrainResult) -> None:
     packed, splits = mnist
     test = splits["test"]
-    twin = Twin(packed, pack_bundle(packed, result.bundle)).run(test.input, point=at_one_percent(result))
+    twin = Twin(packed, pack_bundle(packed, result.bundle)).run(inputs(test), point=at_one_percent(result))
     assert (twin.output.argmax(1) == test.label).mean() >= (test.answer == test.label).mean() - 0.01
 
 
-def test_every_certificate_is_what_the_twin_counts_on_the_calibration_split(mnist, result):
+def test_every_certificate_is_what_the_twin_counts_on_the_calibration_split(mnist: Mnist, result: TrainResult) -> None:
     packed, splits = mnist
     outcomes = run_gated(packed, result.bundle, splits["cal"], predicted_costs(packed))
     for c, outcome in zip(result.bundle.certificates, outcomes, strict=True):
@@ -69,7 +79,7 @@ def test_every_certificate_is_what_the_twin_counts_on_the_calibration_split(mnis
         assert c.split_hash == splits["cal"].hash
 
 
-def test_features_alone_predict_exactly_what_the_twin_does(mnist, result):
+def test_features_alone_predict_exactly_what_the_twin_does(mnist: Mnist, result: TrainResult) -> None:
     packed, splits = mnist
     exits = replace(result.bundle, hooks=[h for h in result.bundle.hooks if h.action == "exit"])
     costs = predicted_costs(packed)
@@ -81,14 +91,14 @@ def test_features_alone_predict_exactly_what_the_twin_does(mnist, result):
         np.testing.assert_allclose(a.cost, b.cost)
 
 
-def test_operating_points_go_from_cautious_to_thrifty(mnist, result):
+def test_operating_points_go_from_cautious_to_thrifty(mnist: Mnist, result: TrainResult) -> None:
     packed, splits = mnist
     outcomes = run_gated(packed, result.bundle, splits["test"], predicted_costs(packed))
     assert [c.epsilon for c in result.bundle.certificates] == sorted(c.epsilon for c in result.bundle.certificates)
     assert [o.mean_cost for o in outcomes] == sorted((o.mean_cost for o in outcomes), reverse=True)
 
 
-def test_the_report_is_json_and_names_every_hook_that_was_tried(mnist, result):
+def test_the_report_is_json_and_names_every_hook_that_was_tried(mnist: Mnist, result: TrainResult) -> None:
     packed, _ = mnist
     facts = json.loads(json.dumps(result.bundle.report))
     named = {h.name for h in result.bundle.hooks} | {d["name"] for d in facts["dropped"]}
@@ -97,7 +107,7 @@ def test_the_report_is_json_and_names_every_hook_that_was_tried(mnist, result):
     assert all(d["reason"] for d in facts["dropped"])
 
 
-def test_skip_hooks_alone_are_certified_or_reported(mnist):
+def test_skip_hooks_alone_are_certified_or_reported(mnist: Mnist) -> None:
     packed, splits = mnist
     got = train(packed, splits["hook"], splits["cal"], options=Options(actions=("skip",), most_skips=1))
     assert {h.action for h in got.bundle.hooks} <= {"skip"}
@@ -105,31 +115,33 @@ def test_skip_hooks_alone_are_certified_or_reported(mnist):
     assert all(c.bound <= c.epsilon for c in got.bundle.certificates)
 
 
-def test_main_network_is_bit_identical_with_the_trained_hooks_detached(mnist, result):
+def test_main_network_is_bit_identical_with_the_trained_hooks_detached(mnist: Mnist, result: TrainResult) -> None:
     packed, splits = mnist
-    q = splits["test"].input[:200]
+    q = inputs(splits["test"])[:200]
     attached = Twin(packed, pack_bundle(packed, result.bundle)).run(q, mode="detached")
     np.testing.assert_array_equal(attached.output, Twin(packed).run(q).output)
 
 
-def test_an_exit_head_that_always_exits_answers_in_the_main_networks_quantisation(mnist, result):
+def test_an_exit_head_that_always_exits_answers_in_the_main_networks_quantisation(
+    mnist: Mnist, result: TrainResult
+) -> None:
     packed, splits = mnist
     spec = next(h for h in result.bundle.hooks if h.action == "exit" and h.point >= 4)
     bundle = Bundle([replace(spec, thresholds=[ALWAYS])], ["always"])
-    q = splits["test"].input
+    q = inputs(splits["test"])
     got = Twin(packed, pack_bundle(packed, bundle)).run(q)
     assert (got.exit_hook == 0).all()
     assert spec.net.tensors["score"].quant == packed.tensors[packed.outputs[0].tensor].quant
     assert (got.output.argmax(1) == splits["test"].answer).mean() > 0.9
 
 
-def test_samples_that_were_trained_on_may_not_certify(mnist):
+def test_samples_that_were_trained_on_may_not_certify(mnist: Mnist) -> None:
     packed, splits = mnist
     with pytest.raises(DhnError, match="800 calibration samples were also trained on"):
         train(packed, splits["hook"], splits["hook"])
 
 
-def cut(split, n):
+def cut(split: Split, n: int) -> Split:
     return replace(
         split,
         features=[f[:n] for f in split.features],
@@ -140,7 +152,7 @@ def cut(split, n):
     )
 
 
-def test_too_few_samples_are_refused_with_the_number_needed(mnist):
+def test_too_few_samples_are_refused_with_the_number_needed(mnist: Mnist) -> None:
     packed, splits = mnist
     with pytest.raises(DhnError, match="at least 100 are needed"):
         train(packed, cut(splits["hook"], 60), splits["cal"])
@@ -148,18 +160,18 @@ def test_too_few_samples_are_refused_with_the_number_needed(mnist):
         train(packed, splits["hook"], cut(splits["cal"], 200), options=Options(risks=(0.01,)))
 
 
-def test_a_target_beyond_the_samples_is_refused_with_the_number_needed():
+def test_a_target_beyond_the_samples_is_refused_with_the_number_needed() -> None:
     chosen, refused = choose([0, 0, 2, 8, 9], 300, (0.001, 0.01, 0.05), 0.05)
     assert [(c.rung, c.epsilon) for c in chosen] == [(1, 0.01), (3, 0.05)]
     assert "2995 are needed" in refused[0.001]
 
 
-def test_a_target_that_even_the_most_cautious_rung_misses_is_refused():
+def test_a_target_that_even_the_most_cautious_rung_misses_is_refused() -> None:
     chosen, refused = choose([5, 6], 300, (0.01,), 0.05)
     assert not chosen and "erred 5 times of 300, 0 are allowed" in refused[0.01]
 
 
-def test_a_network_that_ends_in_softmax_gets_exits_that_answer_in_probabilities():
+def test_a_network_that_ends_in_softmax_gets_exits_that_answer_in_probabilities() -> None:
     net = Net((8, 8, 2), seed=1)
     x = net.block(net.conv("x", 8), 8)
     x = net.node("mean", [net.conv(x, 16)], (1, 1, 16))
@@ -173,15 +185,15 @@ def test_a_network_that_ends_in_softmax_gets_exits_that_answer_in_probabilities(
     (spec, *_) = got.bundle.hooks
     assert spec.answer is not None and spec.answer.tensors["answer"].quant == packed.tensors[out].quant
     always = Bundle([replace(spec, thresholds=[ALWAYS])], ["always"])
-    ran = Twin(packed, pack_bundle(packed, always)).run(cal.input).output.astype(int) + 128
+    ran = Twin(packed, pack_bundle(packed, always)).run(inputs(cal)).output.astype(int) + 128
     assert (abs(ran.sum(1) - 256) <= 4).all(), "probabilities in 1/256 sum to one"
 
 
 POINTS = 2
 
 
-def sample(number, **changes):
-    features = [np.full(4, number % 100, np.int8), np.full(6, 1, np.int8)]
+def sample(number: int, **changes: Any) -> Sample:
+    features: list[Int8 | None] = [np.full(4, number % 100, np.int8), np.full(6, 1, np.int8)]
     base = Sample(
         number,
         number,
@@ -198,11 +210,11 @@ def sample(number, **changes):
 
 
 @pytest.fixture(scope="module")
-def two_points(mnist):
+def two_points(mnist: Mnist) -> list[HookPoint]:
     return mnist[0].points[:POINTS]
 
 
-def test_only_full_runs_drawn_without_looking_at_the_input_are_used(two_points):
+def test_only_full_runs_drawn_without_looking_at_the_input_are_used(two_points: list[HookPoint]) -> None:
     samples = [
         sample(1),
         sample(2, reason=Reason.UNCERTAIN),
@@ -214,26 +226,27 @@ def test_only_full_runs_drawn_without_looking_at_the_input_are_used(two_points):
     assert split.tags == [1, 5] and split.input is None and split.label is None
 
 
-def test_a_tag_that_was_sampled_twice_counts_once_but_untagged_samples_all_count(two_points):
+def test_a_tag_that_was_sampled_twice_counts_once_but_untagged_samples_all_count(two_points: list[HookPoint]) -> None:
     samples = [sample(1), sample(2, tag=1), sample(3, tag=0xFFFFFFFF), sample(4, tag=0xFFFFFFFF)]
     assert len(split_from_samples(samples, two_points)) == 3
 
 
-def test_inputs_and_labels_join_by_tag(two_points):
+def test_inputs_and_labels_join_by_tag(two_points: list[HookPoint]) -> None:
     inputs = {1: np.ones((2, 2, 1), np.int8), 2: np.zeros((2, 2, 1), np.int8)}
     split = split_from_samples([sample(1, label=7), sample(2)], two_points, inputs)
+    assert split.input is not None and split.label is not None
     assert split.input.shape == (2, 2, 2, 1) and split.label.tolist() == [7, -1]
     assert split_from_samples([sample(1), sample(3)], two_points, inputs).input is None
 
 
-def test_samples_without_a_single_full_run_are_an_error(two_points):
+def test_samples_without_a_single_full_run_are_an_error(two_points: list[HookPoint]) -> None:
     with pytest.raises(DhnError, match="none of 1 samples is a full run"):
         split_from_samples([sample(1, full_run=False, bundle_version=2)], two_points)
 
 
-def test_the_bundle_fits_the_flash_slot(mnist, result):
+def test_the_bundle_fits_the_flash_slot(mnist: Mnist, result: TrainResult) -> None:
     assert len(pack_bundle(mnist[0], result.bundle)) <= Options().slot_bytes
 
 
-def test_a_silent_hook_is_not_packed(result):
+def test_a_silent_hook_is_not_packed(result: TrainResult) -> None:
     assert all(any(t != NEVER for t in h.thresholds) for h in result.bundle.hooks)

@@ -1,6 +1,8 @@
 """Heads learn, repeat themselves, and their int8 form says what their float form says."""
 # SPDX-License-Identifier: Apache-2.0
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 
@@ -13,10 +15,12 @@ from dhn_kit.train.exits import folds, margin
 
 POINT = HookPoint(0, "p", 0, "t", (8, 8, 3), Quant(0.05, -10), (2, 2), (4, 4, 3))
 LOGITS = Quant(0.1, 7)
+#: Features and one-hot targets.
+Problem = tuple[heads.Int8, heads.Floats]
 
 
 @pytest.fixture(scope="module")
-def problem():
+def problem() -> Problem:
     """Four classes on a ring, told by 48 noisy int8 features: not linearly separable, easy with a hidden layer."""
     rng = np.random.default_rng(0)
     z = rng.normal(size=(1500, 2))
@@ -27,12 +31,12 @@ def problem():
 
 
 @pytest.fixture(scope="module")
-def head(problem):
+def head(problem: Problem) -> heads.Head:
     features, target = problem
     return heads.centred(heads.fit(POINT.tap_quant.dequantize(features), target, heads.Recipe(32)))
 
 
-def test_a_hidden_layer_learns_what_a_linear_head_cannot(problem, head):
+def test_a_hidden_layer_learns_what_a_linear_head_cannot(problem: Problem, head: heads.Head) -> None:
     features, target = problem
     x = POINT.tap_quant.dequantize(features)
     linear = heads.fit(x, target, heads.Recipe(0))
@@ -41,7 +45,7 @@ def test_a_hidden_layer_learns_what_a_linear_head_cannot(problem, head):
     assert (linear(x).argmax(1) == truth).mean() < 0.85
 
 
-def test_the_same_data_and_recipe_give_the_same_head(problem, head):
+def test_the_same_data_and_recipe_give_the_same_head(problem: Problem, head: heads.Head) -> None:
     features, target = problem
     again = heads.centred(heads.fit(POINT.tap_quant.dequantize(features), target, heads.Recipe(32)))
     for (w, b), (v, c) in zip(head.layers, again.layers, strict=True):
@@ -49,7 +53,9 @@ def test_the_same_data_and_recipe_give_the_same_head(problem, head):
         np.testing.assert_array_equal(b, c)
 
 
-def test_int8_head_answers_as_float_head_and_carries_the_demanded_quantisations(problem, head):
+def test_int8_head_answers_as_float_head_and_carries_the_demanded_quantisations(
+    problem: Problem, head: heads.Head
+) -> None:
     features, _ = problem
     factor = heads.room(head(POINT.tap_quant.dequantize(features)), LOGITS, 0.5)
     head = heads.moved(head, factor, 0.5)
@@ -61,14 +67,14 @@ def test_int8_head_answers_as_float_head_and_carries_the_demanded_quantisations(
     assert (scores.argmax(1) == real.argmax(1)).mean() > 0.98
 
 
-def test_room_shrinks_large_logits_into_the_range_and_leaves_small_ones():
+def test_room_shrinks_large_logits_into_the_range_and_leaves_small_ones() -> None:
     logits = np.random.default_rng(0).normal(0, 30, (500, 4)).astype(np.float32)
     factor = heads.room(logits, LOGITS, 0.0)
     assert factor < 1 and np.abs(logits * factor).max() < 20
-    assert heads.room(logits / 100, LOGITS, 0.0) == 1.0
+    assert heads.room(logits / np.float32(100), LOGITS, 0.0) == 1.0
 
 
-def test_a_label_counts_only_where_the_full_network_agrees():
+def test_a_label_counts_only_where_the_full_network_agrees() -> None:
     output = np.array([[3.0, 0.0], [3.0, 0.0], [3.0, 0.0]], np.float32)
     got = heads.targets(output, np.array([0, 1, -1]), 0.5, False)
     soft = heads.softmax(output)
@@ -76,28 +82,28 @@ def test_a_label_counts_only_where_the_full_network_agrees():
     np.testing.assert_allclose(got[1:], soft[1:])
 
 
-def test_margin_is_largest_minus_second_largest():
+def test_margin_is_largest_minus_second_largest() -> None:
     assert margin(np.array([[3, -7, 1], [5, 5, 0], [-128, 127, 0]])).tolist() == [2, 0, 127]
 
 
-def test_folds_are_even_and_cover_everyone():
+def test_folds_are_even_and_cover_everyone() -> None:
     assert np.bincount(folds(103, 4, 0)).tolist() == [26, 26, 26, 25]
 
 
-def test_gate_predicts_the_lead_after_a_skip():
+def test_gate_predicts_the_lead_after_a_skip() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(500, 10)).astype(np.float32)
     lead = (x[:, 3] * 4 - x[:, 5] + 2 + 0.1 * rng.normal(size=500)).astype(np.float32)
     assert np.corrcoef(skips.fit_gate(x[:300], lead[:300])(x[300:])[:, 0], lead[300:])[0, 1] > 0.98
 
 
-def test_lead_is_negative_exactly_where_the_answer_is_lost():
+def test_lead_is_negative_exactly_where_the_answer_is_lost() -> None:
     output = np.array([[1.0, 4.0, 2.0], [5.0, 0.0, 6.5]], np.float32)
     assert skips.advantage(output, np.array([1, 0])).tolist() == [2.0, -1.5]
 
 
 @pytest.mark.parametrize("mixing", [False, True])
-def test_least_squares_recovers_an_affine_map(mixing):
+def test_least_squares_recovers_an_affine_map(mixing: bool) -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(400, 3)).astype(np.float32)
     matrix = rng.normal(size=(3, 3)) if mixing else np.diag([2.0, -1.0, 0.5])
@@ -107,7 +113,7 @@ def test_least_squares_recovers_an_affine_map(mixing):
     np.testing.assert_allclose(bias, [1, 2, 3], atol=1e-4)
 
 
-def test_warped_images_differ_a_little_and_repeat_with_the_seed():
+def test_warped_images_differ_a_little_and_repeat_with_the_seed() -> None:
     rng = np.random.default_rng(0)
     smooth = np.clip(np.cumsum(rng.normal(0, 6, (5, 16, 16, 1)), axis=2), -128, 127).astype(np.int8)
     out = warped(smooth, 3, seed=1)
@@ -117,7 +123,7 @@ def test_warped_images_differ_a_little_and_repeat_with_the_seed():
     assert 0.5 < change < 40
 
 
-def test_warping_a_sequence_never_mixes_its_rows():
+def test_warping_a_sequence_never_mixes_its_rows() -> None:
     x = np.zeros((2, 1, 50, 2), np.int8)
     x[:, :, :, 1] = 100
     out = warped(x, 2, seed=0)
