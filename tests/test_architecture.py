@@ -21,14 +21,14 @@ ORDER = [
     "onnx_import", "tflite_reader", "tflite_ops", "tflite_import", "optable",
     "quantize",
     "hooks", "hookpoints",
-    "plan", "plan_validator", "lower", "pack", "bundle", "inspection", "cost", "poison",
+    "plan", "plan_validator", "lower", "pack", "unpack", "bundle", "inspection", "cost", "poison",
     "twin",
     "firmware_build",
     "framing", "samples", "sample_stream", "link", "board_client", "board_session",
     "store",
     "datasets", "risk", "train", "report",
     "project", "doctor",
-    "playback", "workflow", "operate", "demo",
+    "playback", "workflow", "demo",
     "commands", "cli",
 ]  # fmt: skip
 
