@@ -133,7 +133,7 @@ def test_an_emulator_that_cannot_run_the_file_says_why(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_of_ten_thousand_samples_through_noise_every_gap_is_counted(board: BoardSession) -> None:
-    client, line = over_noise(board, 1e-3, timeout=2.0)
+    client, line = over_noise(board, 1e-3, timeout=0.5)
     got: list[Sample] = []
     client.on_sample = got.append
     client.sampler(SamplerPolicy(every_nth=1, with_input=True))
