@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "host" / "dhn_kit"
 #: Modules and sub-packages of dhn_kit, earliest first. Each may import those above it, and nothing below.
 #: What only a type checker sees does not count.
 ORDER = [
-    "errors", "resources", "graph", "records",
+    "errors", "resources", "graph", "records", "trailer",
     "boards", "kernels",
     "float_reference", "quant_math", "luts", "int_reference",
     "onnx_import", "tflite_reader", "tflite_ops", "tflite_import",

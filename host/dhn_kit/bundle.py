@@ -4,18 +4,17 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dhn_kit import plan, plan_validator, records
+from dhn_kit import plan, plan_validator, records, trailer
 from dhn_kit.errors import DhnError
 from dhn_kit.graph import Graph, Node, Port, Tensor
 from dhn_kit.hooks import Bundle, Certificate, HookPoint, HookSpec
 from dhn_kit.lower import Lowered, Op, lower
-from dhn_kit.pack import TRAILER_MAGIC, Pack, device_bytes, emit_program, finish, root, scratch_name
+from dhn_kit.pack import Pack, emit_program, finish, root, scratch_name
 from dhn_kit.records import ConstPool
 
 
@@ -271,28 +270,16 @@ def save_bundle(file: BundleFile, path: Path) -> None:
         "hooks": file.hooks,
         "report": file.report,
     }
-    text = json.dumps(meta, sort_keys=True, separators=(",", ":")).encode()
-    trailer = TRAILER_MAGIC + len(text).to_bytes(4, "little") + zlib.crc32(text).to_bytes(4, "little") + text
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(file.data + trailer)
-    temporary.replace(path)
+    trailer.save(path, file.data, meta)
 
 
 def load_bundle(path: Path) -> BundleFile:
     """Reads a bundle file. DhnError when it is a main pack, cut off, corrupted or without its host part."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DhnError(f"cannot read {path}: {error.strerror}") from None
-    image = device_bytes(data, str(path))
+    image, meta = trailer.load(path, "make a bundle with 'dhn-kit train'")
     if records.HEADER.unpack(image)["kind"] != records.KIND_HOOKS:
         raise DhnError(f"{path} is a main pack, not a hook bundle; make a bundle with 'dhn-kit train'")
-    trailer = data[len(image) :]
-    size = int.from_bytes(trailer[8:12], "little")
-    text = trailer[16 : 16 + size]
-    if trailer[:8] != TRAILER_MAGIC or zlib.crc32(text) != int.from_bytes(trailer[12:16], "little"):
+    if meta is None:
         raise DhnError(f"{path} lacks its host part (certificates); use the file that 'dhn-kit train' wrote")
-    meta = json.loads(text)
     certificates = [Certificate(**c) for c in meta["certificates"]]
     return BundleFile(image, meta["operating_points"], certificates, meta["hooks"], meta["report"])
 

@@ -19,7 +19,7 @@ from dhn_kit import records, resources
 from dhn_kit.boards import Board
 from dhn_kit.errors import DhnError
 from dhn_kit.kernels import Kernel, load_kernels
-from dhn_kit.pack import device_bytes
+from dhn_kit.trailer import device_bytes
 
 #: Always linked, so that a hook bundle trained later finds its kernels on the board.
 HOOK_KERNELS = ("conv2d", "depthwise_conv2d", "fully_connected", "avg_pool", "unary", "softmax", "copy")

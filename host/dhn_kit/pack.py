@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dhn_kit import plan, plan_validator, records
+from dhn_kit import plan, plan_validator, records, trailer
 from dhn_kit.errors import DhnError
 from dhn_kit.graph import Graph, Port, Quant, Tensor
 from dhn_kit.hookpoints import find_points
@@ -19,8 +18,6 @@ from dhn_kit.hooks import HookPoint
 from dhn_kit.lower import Lowered, Op, Operand, lower
 from dhn_kit.records import ConstPool
 
-#: Behind the device's bytes a pack file carries a JSON trailer for the host: names, layouts, the memory plan.
-TRAILER_MAGIC = b"DHNMETA1"
 #: Arena bytes that hooks own for a whole run, for what one hook leaves to a later one.
 KEEP_BYTES = 64
 KEEP = "hooks.keep"
@@ -73,9 +70,7 @@ class Pack:
 
     def save(self, path: Path) -> None:
         """Device bytes plus trailer, written whole or not at all."""
-        temporary = path.with_name(path.name + ".part")
-        temporary.write_bytes(self.data + _trailer(self))
-        temporary.replace(path)
+        trailer.save(path, self.data, _meta(self))
 
     def graph(self) -> Graph:
         """Ports and tensors without nodes: enough to quantise inputs and dequantise outputs."""
@@ -436,8 +431,8 @@ def _quant_of(value: list[float] | None) -> Quant | None:
     return None if value is None else Quant(float(value[0]), int(value[1]))
 
 
-def _trailer(pack: Pack) -> bytes:
-    meta = {
+def _meta(pack: Pack) -> dict[str, Any]:
+    return {
         "name": pack.name,
         "source": pack.source,
         "inputs": [vars(p) for p in pack.inputs],
@@ -451,46 +446,16 @@ def _trailer(pack: Pack) -> bytes:
         "arena_lower_bound": pack.arena_lower_bound,
         "extra": pack.extra,
     }
-    text = json.dumps(meta, sort_keys=True, separators=(",", ":")).encode()
-    return TRAILER_MAGIC + len(text).to_bytes(4, "little") + zlib.crc32(text).to_bytes(4, "little") + text
-
-
-def device_bytes(data: bytes, what: str = "pack") -> bytes:
-    """The part of a .dhn file that goes to the device, after a check of magic, length and CRC-32."""
-    if len(data) < records.HEADER.size or data[:4] != records.MAGIC.to_bytes(4, "little"):
-        raise DhnError(f"{what} is not a dhn pack (no DHN1 at its start); make one with 'dhn-kit pack'")
-    header = records.HEADER.unpack(data)
-    if header["version"] != records.FORMAT_VERSION:
-        raise DhnError(
-            f"{what} has format version {header['version']}, this dhn-kit reads {records.FORMAT_VERSION}; pack it again"
-        )
-    if header["bytes"] > len(data):
-        raise DhnError(f"{what} is cut off: {len(data)} of {header['bytes']} bytes; copy or pack it again")
-    image = data[: header["bytes"]]
-    if zlib.crc32(image[records.CRC_FROM :]) != header["crc32"]:
-        raise DhnError(f"{what} is corrupted (CRC-32 differs); copy or pack it again")
-    return image
 
 
 def load_pack(path: Path) -> Pack:
     """A main pack with its trailer, as `Pack.save` wrote it."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DhnError(f"cannot read {path}: {error.strerror}") from None
-    image = device_bytes(data, str(path))
+    image, meta = trailer.load(path, "make a pack with 'dhn-kit pack'")
     if records.HEADER.unpack(image)["kind"] != records.KIND_MAIN:
         raise DhnError(f"{path} is a hook bundle, not a main pack; pass it with --hooks")
-    return _from_trailer(image, _read_trailer(data[len(image) :], path))
-
-
-def _read_trailer(trailer: bytes, path: Path) -> dict[str, Any]:
-    size = int.from_bytes(trailer[8:12], "little")
-    text = trailer[16 : 16 + size]
-    if trailer[:8] != TRAILER_MAGIC or zlib.crc32(text) != int.from_bytes(trailer[12:16], "little"):
+    if meta is None:
         raise DhnError(f"{path} lacks its host part (names and layouts); use the file that 'dhn-kit pack' wrote")
-    meta: dict[str, Any] = json.loads(text)
-    return meta
+    return _from_meta(image, meta)
 
 
 def _port(value: dict[str, Any]) -> Port:
@@ -507,7 +472,7 @@ def _hook_point(value: dict[str, Any]) -> HookPoint:
     return HookPoint(**value)
 
 
-def _from_trailer(image: bytes, meta: dict[str, Any]) -> Pack:
+def _from_meta(image: bytes, meta: dict[str, Any]) -> Pack:
     tensors = {k: Tensor(k, (s[0], s[1], s[2]), _quant_of(q)) for k, (s, q) in meta["tensors"].items()}
     return Pack(
         data=image,

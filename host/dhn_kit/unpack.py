@@ -10,8 +10,8 @@ from typing import Any
 from dhn_kit import records
 from dhn_kit.errors import DhnError
 from dhn_kit.kernels import kernel_by_id
-from dhn_kit.pack import device_bytes
 from dhn_kit.records import Record
+from dhn_kit.trailer import device_bytes
 
 #: Parameter record per operator (the high byte of a kernel's id).
 PARAMS: dict[int, Record] = {
