@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from dhn_kit.train.trainer import Options
 from dhn_kit.twin import Twin
 from nets import residual_net
 
-Call = Callable[..., dict[str, object]]
+Call = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
@@ -29,14 +30,14 @@ def call(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest
     """Runs a command with --json in an empty folder and returns its result; a failure is a DhnError."""
     monkeypatch.chdir(tmp_path)
 
-    def _call(*argv: object) -> dict[str, object]:
+    def _call(*argv: object) -> dict[str, Any]:
         with pytest.raises(SystemExit) as stop:
             cli.main([*(str(a) for a in argv), "--json"])
         captured = capsys.readouterr()
         if stop.value.code:
             assert captured.err.count("\n") == 1 and not captured.out, captured.err
             raise DhnError(captured.err)
-        result: dict[str, object] = json.loads(captured.out)
+        result: dict[str, Any] = json.loads(captured.out)
         return result
 
     return _call
@@ -52,7 +53,7 @@ def mnist(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def packed(call: Call) -> dict[str, object]:
+def packed(call: Call) -> dict[str, Any]:
     return call("pack", resources.path("zoo") / "mnist_resnet8.onnx", "--calib", "calib.npz", "-o", "m.dhn")
 
 

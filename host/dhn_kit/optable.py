@@ -66,11 +66,17 @@ NEIGHBOURS = 3
 class Case(Protocol):
     """One node test: a model, arrays of its inputs, and the outputs they must give."""
 
-    name: str
-    op: str
-    model: onnx.ModelProto
-    inputs: list[Array]
-    outputs: list[Array]
+    # Properties, because a case may be frozen.
+    @property
+    def name(self) -> str: ...
+    @property
+    def op(self) -> str: ...
+    @property
+    def model(self) -> onnx.ModelProto: ...
+    @property
+    def inputs(self) -> list[Array]: ...
+    @property
+    def outputs(self) -> list[Array]: ...
 
 
 @dataclass(frozen=True)
