@@ -40,7 +40,7 @@ from dhn_kit.quantize import agreement, quantize, sqnr_table
 from dhn_kit.report import Figures, ReportData, figures, gather, write_report
 from dhn_kit.store import SampleStore
 from dhn_kit.train.certify import Costs, predicted_costs
-from dhn_kit.train.data import Split, split_from_inputs, split_from_samples
+from dhn_kit.train.data import Split, split_from_inputs
 from dhn_kit.train.trainer import Options, TrainResult, train
 from dhn_kit.twin import Twin
 
@@ -133,14 +133,9 @@ class _Turn:
                 lost += workflow.collect(self.client, self.board, store, q, y, progress=self.progress).lost
             samples = store.load(self.packed.hash)
         tags = {workflow.input_tag(x) for x in self.hook[0]}
-        shape = self.packed.tensors[self.packed.inputs[0].tensor].shape
-        splits = []
-        for part in ([s for s in samples if s.tag in tags], [s for s in samples if s.tag not in tags]):
-            split = split_from_samples(part, self.packed.points)
-            if split.input is not None:
-                split.input = split.input.reshape(len(split), *shape)
-            splits.append(split)
-        return splits[0], splits[1], lost
+        hook = workflow.split_of(self.packed, [s for s in samples if s.tag in tags])
+        calibration = workflow.split_of(self.packed, [s for s in samples if s.tag not in tags])
+        return hook, calibration, lost
 
     def test(self, mode: str, point: int = 0) -> BoardRun:
         q, _ = self.tests

@@ -106,11 +106,11 @@ def divide(samples: Sequence[Sample], share: float, seed: int = 0) -> tuple[list
 def splits(pack: Pack, samples: Sequence[Sample], share: float = 0.6) -> tuple[Split, Split]:
     """Training and calibration splits of a store's samples."""
     training, calibration = divide(samples, share)
-    return _shaped(pack, training), _shaped(pack, calibration)
+    return split_of(pack, training), split_of(pack, calibration)
 
 
-def _shaped(pack: Pack, samples: Sequence[Sample]) -> Split:
-    """A split whose inputs, which samples carry as plain bytes, have the network's shape again."""
+def split_of(pack: Pack, samples: Sequence[Sample]) -> Split:
+    """Samples as a split. Their inputs, which travel as plain bytes, get the network's shape again."""
     split = split_from_samples(samples, pack.points)
     if split.input is not None:
         split.input = split.input.reshape(len(split), *pack.tensors[pack.inputs[0].tensor].shape)
