@@ -1,4 +1,4 @@
-"""What all tests share: the folder of reference networks, and an honest count of what was not run without it."""
+"""What all tests share: limits, the folder of reference networks, and a count of what was not run without it."""
 # SPDX-License-Identifier: Apache-2.0
 
 from __future__ import annotations
@@ -8,6 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+# Other tests run beside it, so a slow example proves nothing; a failure prints what repeats it.
+settings.register_profile("kit", deadline=None, max_examples=100, print_blob=True)
+settings.load_profile("kit")
 
 NOT_RUN = pytest.StashKey[int]()
 
