@@ -125,7 +125,8 @@ class _Turn:
 
     def collect(self, path: Path) -> tuple[Split, Split, int]:
         """Plays hook-training and calibration images; returns the two splits as the store has them."""
-        path.unlink(missing_ok=True)
+        for suffix in ("", "-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
         lost = 0
         with SampleStore(path) as store:
             for text, (q, y) in (("hook training", self.hook), ("calibration", self.calibration)):
