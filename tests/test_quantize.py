@@ -98,6 +98,13 @@ def test_clamps_round_as_tflite_does_in_single_precision() -> None:
     assert node(quantize(graph, samples(), fixed={"conv": quant}), "conv").attrs["act_q"] == (-128, 63 - 128)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_clamp_at_the_largest_float_is_none() -> None:
+    graph = float_net()
+    node(graph, "conv").attrs["act"] = (-3.4e38, 3.4e38)
+    assert node(quantize(graph, samples(), fixed={"conv": Quant(0.01, 3)}), "conv").attrs["act_q"] == (-128, 127)
+
+
 def test_a_bias_beyond_int32_widens_its_channels_weight_scale_only() -> None:
     plain, dead = float_net(), float_net()
     weight, bias = node(dead, "fc").attrs["weight"].copy(), node(dead, "fc").attrs["bias"].copy()

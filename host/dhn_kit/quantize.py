@@ -216,7 +216,8 @@ def _activation_quants(graph: Graph, arrays: list[Array], method: Method, fixed:
 
 def _clamp(quant: Quant, bound: float) -> int:
     """A bound of a fused activation as TFLite rounds it: divided in single precision, halves away from zero."""
-    steps = float(np.float32(bound) / np.float32(quant.scale))
+    with np.errstate(over="ignore"):  # a bound such as the largest float32 stands for none
+        steps = float(np.float32(bound) / np.float32(quant.scale))
     return int(np.clip(np.copysign(np.floor(abs(steps) + 0.5), steps) + quant.zero_point, -128, 127))
 
 
