@@ -14,10 +14,10 @@ demo: setup ## one turn of the loop on the emulated board; report in build/demo
 	.venv/bin/dhn-kit demo --output build/demo
 
 test: setup lint ## lint, then all tests
-	.venv/bin/python -m pytest -n $(JOBS)
+	.venv/bin/python -m pytest -n $(JOBS) --dist worksteal
 
 check: setup lint ## lint, then the tests that take less than a minute
-	.venv/bin/python -m pytest -n $(JOBS) -m "not slow and not zoo"
+	.venv/bin/python -m pytest -n $(JOBS) --dist worksteal -m "not slow and not zoo"
 
 lint: setup ## style, types, static checks
 	@scripts/lint.sh
