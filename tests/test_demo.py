@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -22,4 +23,6 @@ def test_the_demo_halves_the_work_at_a_certified_risk_of_one_percent(tmp_path: P
     assert abs(summary["after"]["accuracy"] - summary["before"]["accuracy"]) <= 0.005
     assert summary["samples"] == 2000 and summary["samples_lost"] == 0 and summary["board_equals_twin"]
     page = outcome.report.read_text()
-    assert page.count("<svg") >= 4 and "http" not in page.replace("http://www.w3.org", "")
+    # Namespaces are names, nobody fetches them.
+    links = re.sub(r'xmlns(:\w+)?="[^"]*"', "", page)
+    assert page.count("<svg") >= 4 and not re.search(r'(src|href)="(?!#)', links)

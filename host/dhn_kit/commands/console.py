@@ -76,9 +76,11 @@ def busy(text: str) -> AbstractContextManager[object]:
 
 
 def progress(items: Sequence[T], text: str) -> Iterator[T]:
-    """Passes the items on, with a bar on stderr."""
+    """Passes the items on, with a bar on stderr where that is a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=_stderr(), transient=True) as bar:
+    console = _stderr()
+    # Elsewhere rich would write an empty line when the bar goes.
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         yield from bar.track(items, description=text)
 
 
