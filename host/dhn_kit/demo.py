@@ -7,7 +7,7 @@ import dataclasses
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,10 +91,10 @@ def run_demo(
         say(f"pushing {len(file.data):,} bytes of hooks: trial, then confirm")
         install(session.client, file.data)
         after = turn.test("gated", workflow.best_point(file, RISK))
-        turn.check_twin(before, after, file)
+        equal = turn.equals_twin((hook, calibration), before, after, file)
     report, table = _report(turn, graph, result, before, after, costs, image, lost)
     write_report(folder / "report.html", report)
-    summary = {**table, "seconds": round(time.monotonic() - started, 1)}
+    summary = {**table, "board_equals_twin": equal, "seconds": round(time.monotonic() - started, 1)}
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     return Outcome(summary, folder / "report.html")
 
@@ -161,14 +161,20 @@ class _Turn:
             raise DhnError(f"no hook pays on this network ({reasons})")
         return result
 
-    def check_twin(self, before: BoardRun, after: BoardRun, file: BundleFile) -> None:
-        """Board and twin must have computed the same bytes on every played input."""
+    def equals_twin(self, collected: Sequence[Split], before: BoardRun, after: BoardRun, file: BundleFile) -> bool:
+        """Whether board and twin computed the same on every played input: what samples carry, and both test runs."""
         q, _ = self.tests
-        plain = Twin(self.packed).run(q)
         gated = Twin(self.packed, file.data).run(q, point=workflow.best_point(file, RISK))
-        assert (before.output == plain.output).all(), "the board and the twin differ without hooks"
-        assert (after.output == gated.output).all(), "the board and the twin differ with hooks"
-        assert (after.decisions == gated.decisions).all(), "the board and the twin decide differently"
+        pairs = [
+            (before.output, Twin(self.packed).run(q).output),
+            (after.output, gated.output),
+            (after.decisions, gated.decisions),
+        ]
+        for split in collected:
+            assert split.input is not None, "the demo's samples carry their inputs"
+            twin = split_from_inputs(self.packed, split.input)
+            pairs += [(split.output, twin.output), *zip(split.features, twin.features, strict=True)]
+        return all(np.array_equal(board, twin) for board, twin in pairs)
 
 
 def _counted(run: BoardRun) -> npt.NDArray[np.int64]:
@@ -252,5 +258,4 @@ def _summary(
         "flash_code_bytes": image.flash_code_bytes if image else None,
         "flash_weight_bytes": len(turn.packed.data),
         "hook_bytes": data.hook_bytes,
-        "board_equals_twin": True,
     }

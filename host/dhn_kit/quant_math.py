@@ -129,15 +129,19 @@ def exp_on_negative_values(a: Array, integer_bits: int) -> Int64:
     return np.where(a == 0, INT32_MAX, result)
 
 
-def one_over_one_plus_x(a: Array) -> Int64:
-    """1 / (1 + a) for a in [0, 1), Q0.31 in and out (gemmlowp: three Newton-Raphson steps in Q2.29)."""
-    a = np.asarray(a, np.int64)
-    half = (a + INT32_MAX + 1) // 2
+def _two_over_one_plus_x(a: Array) -> Int64:
+    """2 / (1 + a) for a in [0, 1), Q0.31 in and Q2.29 out (gemmlowp: three Newton-Raphson steps)."""
+    half = (np.asarray(a, np.int64) + INT32_MAX + 1) // 2
     x = 1515870810 + saturating_rounding_doubling_high_mul(half, np.int64(-1010580540))
     for _ in range(3):
         error = (1 << 29) - saturating_rounding_doubling_high_mul(half, x)
         x = x + saturating_left_shift(saturating_rounding_doubling_high_mul(x, error), 2)
-    return saturating_left_shift(x, 1)
+    return x
+
+
+def one_over_one_plus_x(a: Array) -> Int64:
+    """1 / (1 + a) for a in [0, 1), Q0.31 in and out (gemmlowp)."""
+    return saturating_left_shift(_two_over_one_plus_x(a), 1)
 
 
 def logistic(a: Array, integer_bits: int) -> Int64:
@@ -150,13 +154,7 @@ def logistic(a: Array, integer_bits: int) -> Int64:
 
 def one_minus_over_one_plus_x(a: Array) -> Int64:
     """(1 - a) / (1 + a) for a in [0, 1), Q0.31 in and out (gemmlowp)."""
-    a = np.asarray(a, np.int64)
-    half = (a + INT32_MAX + 1) // 2
-    x = 1515870810 + saturating_rounding_doubling_high_mul(half, np.int64(-1010580540))
-    for _ in range(3):
-        error = (1 << 29) - saturating_rounding_doubling_high_mul(half, x)
-        x = x + saturating_left_shift(saturating_rounding_doubling_high_mul(x, error), 2)
-    return saturating_left_shift(x - (1 << 29), 2)
+    return saturating_left_shift(_two_over_one_plus_x(a) - (1 << 29), 2)
 
 
 def tanh(a: Array, integer_bits: int) -> Int64:

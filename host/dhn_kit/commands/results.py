@@ -132,4 +132,5 @@ def _show_demo(s: dict[str, Any]) -> None:
     console.table("Blocks skipped", ("hook", ">share"), skips)
     for name, reason in s["dropped"].items():
         console.line(f"dropped {name}: {reason}")
-    console.line("board and twin computed the same bytes on every played input")
+    same = "the same bytes" if s["board_equals_twin"] else "DIFFERENT bytes: please report this"
+    console.line(f"on every played input board and twin computed {same}")
