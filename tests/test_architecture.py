@@ -16,12 +16,12 @@ PACKAGE = Path(__file__).resolve().parents[1] / "host" / "dhn_kit"
 #: What only a type checker sees does not count.
 ORDER = [
     "errors", "resources", "graph", "records", "trailer",
-    "boards", "kernels",
+    "expressions", "c_text", "boards", "kernels", "layouts",
     "float_reference", "quant_math", "luts", "int_reference",
     "onnx_import", "tflite_reader", "tflite_ops", "tflite_import",
     "quantize",
     "hooks", "hookpoints",
-    "plan", "plan_validator", "lower", "pack", "unpack", "bundle", "inspection", "cost", "poison",
+    "plan", "plan_validator", "lower", "strategy", "pack", "unpack", "bundle", "inspection", "cost", "poison",
     "twin", "optable",
     "firmware_build",
     "framing", "samples", "sample_stream", "link", "board_client", "board_session",

@@ -67,7 +67,7 @@ def dead_share(main: Pack) -> float:
 
 def compare_on_twin(graph: Graph, x: Array, gated: bool = True) -> None:
     main = pack(graph)
-    poison = poisoned(graph, main)
+    poison = poisoned(main)
     assert dead_share(main) > 0.05 and poison.arena_bytes == main.arena_bytes
     assert (Twin(poison).run(x).output == Twin(main).run(x).output).all()
     if gated:
@@ -81,7 +81,7 @@ def compare_on_twin(graph: Graph, x: Array, gated: bool = True) -> None:
 def compare_on_board(graph: Graph, x: Array, folder: Path) -> None:
     """The board with the poisoned pack answers as the twin with the plain one, detached, skipping and leaving early."""
     main = pack(graph)
-    poison = poisoned(graph, main)
+    poison = poisoned(main)
     hooks = gates(main, x)
     plain = Twin(main, pack_bundle(main, hooks))
     board = load_board(BOARD)
@@ -118,7 +118,7 @@ def test_a_plan_that_is_wrong_is_caught_on_the_board(tmp_path: Path) -> None:
     start, _, size = main.lifetimes[shortcut]
     wrong = dataclasses.replace(main, lifetimes={**main.lifetimes, shortcut: (start, start + 2, size)})
     board = load_board(BOARD)
-    image = build_firmware(poisoned(graph, wrong).data, board, tmp_path / "build")
+    image = build_firmware(poisoned(wrong).data, board, tmp_path / "build")
     with open_board(board, image.elf, tmp_path) as session:
         answers = [session.client.run(sample).output for sample in x[:6]]
     right = Twin(main).run(x[:6]).output

@@ -120,7 +120,7 @@ def test_no_live_byte_is_ever_called_dead() -> None:
     graph, net = residual_net(3)
     x = net.inputs(12)
     main = pack(graph)
-    poison = poisoned(graph, main)
+    poison = poisoned(main)
     assert poison.header["program_bytes"] > main.header["program_bytes"]
     assert (Twin(poison).run(x).output == Twin(main).run(x).output).all()
 
@@ -132,7 +132,7 @@ def test_a_plan_that_calls_a_live_tensor_dead_is_caught_by_poison() -> None:
     shortcut = graph.nodes[0].output
     start, _, size = main.lifetimes[shortcut]
     wrong = dataclasses.replace(main, lifetimes={**main.lifetimes, shortcut: (start, start + 2, size)})
-    assert (Twin(poisoned(graph, wrong)).run(x).output != Twin(main).run(x).output).any()
+    assert (Twin(poisoned(wrong)).run(x).output != Twin(main).run(x).output).any()
 
 
 def refit(data: bytes) -> bytes:

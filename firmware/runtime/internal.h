@@ -14,6 +14,7 @@ typedef struct {
     uint32_t arena_bytes;
     uint16_t kernel_count;
     const uint16_t *kernel_ids;
+    const dhn_kernel_t *entry[DHN_MAX_KERNELS];
 } dhn_space_t;
 
 static inline bool dhn_inside(uint32_t offset, uint64_t bytes, uint32_t limit)

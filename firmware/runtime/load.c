@@ -53,6 +53,7 @@ static dhn_status_t check_header(const void *pack, uint32_t bytes, uint8_t kind)
 static dhn_space_t space_of(const dhn_header_t *h)
 {
     dhn_space_t s;
+    memset(&s, 0, sizeof s);
     s.pack = (const uint8_t *)h;
     s.pack_bytes = h->bytes;
     s.arena_bytes = h->arena_bytes;
@@ -72,8 +73,7 @@ const dhn_instr_t *dhn_instr_at(const dhn_space_t *space, uint32_t offset)
     return whole ? instr : NULL;
 }
 
-static dhn_status_t find_kernels(const dhn_space_t *s, const dhn_kernel_t *registry, uint16_t count,
-                                 dhn_kernel_fn **found)
+static dhn_status_t find_kernels(dhn_space_t *s, const dhn_kernel_t *registry, uint16_t count, dhn_kernel_fn **found)
 {
     if (s->kernel_count > DHN_MAX_KERNELS) {
         return DHN_ERR_KERNEL;
@@ -83,6 +83,7 @@ static dhn_status_t find_kernels(const dhn_space_t *s, const dhn_kernel_t *regis
         for (uint16_t k = 0; k < count; k++) {
             if (registry[k].id == s->kernel_ids[i]) {
                 found[i] = registry[k].run;
+                s->entry[i] = &registry[k];
             }
         }
         if (found[i] == NULL) {
@@ -172,7 +173,7 @@ dhn_status_t dhn_load(dhn_model_t *self, const void *pack, uint32_t bytes, void 
         return status;
     }
     const dhn_header_t *const h = pack;
-    dhn_space_t const space = space_of(h);
+    dhn_space_t space = space_of(h);
     const dhn_point_t *const points = (const void *)(space.pack + h->points);
     dhn_model_t model;
     memset(&model, 0, sizeof model);
@@ -285,7 +286,7 @@ dhn_status_t dhn_attach(dhn_model_t *self, const void *bundle, uint32_t bytes)
     if (h->hook_count > DHN_MAX_HOOKS || h->operating_points == 0u) {
         return DHN_ERR_HOOK;
     }
-    dhn_space_t const space = space_of(h);
+    dhn_space_t space = space_of(h);
     dhn_kernel_fn *found[DHN_MAX_KERNELS];
     status = find_kernels(&space, self->registry, self->registry_count, found);
     const dhn_hook_t *const hooks = (const void *)(space.pack + h->hooks);

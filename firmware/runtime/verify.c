@@ -5,6 +5,7 @@
 /* Bytes that an operator touches. Zero: the operand is not used. */
 typedef struct {
     uint64_t in0, in1, out;
+    int64_t scratch;
 } extent_t;
 
 static bool constant(const dhn_space_t *space, uint32_t offset, uint64_t bytes)
@@ -41,20 +42,40 @@ static bool multiplier_ok(int32_t mult, int32_t shift)
     return mult != INT32_MIN && shift_ok(shift);
 }
 
-/* Per-channel tables of a conv or fully connected layer. */
-static bool channels_ok(const dhn_space_t *s, uint32_t n, uint32_t bias, uint32_t mult, uint32_t shift)
+/* Constants of a conv or fully connected layer: what TFLite's tables need, unless the kernel needs something else. */
+static bool channels_ok(const dhn_space_t *s, const void *params, uint64_t weights, uint32_t n,
+                        const uint32_t at[DHN_NEEDS], dhn_fits_fn *fits, extent_t *x)
 {
-    if (!constant(s, bias, 4ull * n) || !constant(s, mult, 4ull * n) || !constant(s, shift, n)) {
+    dhn_need_t need = {{(int64_t)weights, 4ll * n, 4ll * n, n}, 0};
+    if (fits != NULL && !fits(params, &need)) {
         return false;
     }
-    const int32_t *const m = (const void *)(s->pack + mult);
-    const int8_t *const e = (const int8_t *)(s->pack + shift);
+    for (uint32_t i = 0; i < DHN_NEEDS; i++) {
+        if (need.constant[i] != 0 && (need.constant[i] < 0 || !constant(s, at[i], (uint64_t)need.constant[i]))) {
+            return false;
+        }
+    }
+    x->scratch = need.scratch;
+    if (need.constant[DHN_NEED_MULT] == 0) {
+        return true; /* multipliers lie in a table of the kernel's own, in which every number will do */
+    }
+    const int32_t *const m = (const void *)(s->pack + at[DHN_NEED_MULT]);
+    const int8_t *const e = (const int8_t *)(s->pack + at[DHN_NEED_SHIFT]);
     for (uint32_t i = 0; i < n; i++) {
         if (!multiplier_ok(m[i], e[i])) {
             return false;
         }
     }
-    return true;
+    return need.constant[DHN_NEED_SHIFT] != 0;
+}
+
+/* A kernel without constants of its own kind: its condition and its scratch. */
+static bool fits_plain(const void *params, dhn_fits_fn *fits, extent_t *x)
+{
+    dhn_need_t need = {{0, 0, 0, 0}, 0};
+    bool const ok = fits == NULL || fits(params, &need);
+    x->scratch = need.scratch;
+    return ok;
 }
 
 /* Keeps every pixel coordinate that a window can name far inside int32. Real layers stay within it: a window starts at
@@ -64,7 +85,7 @@ static bool reach_ok(uint32_t out, uint32_t stride, uint32_t kernel, uint32_t di
     return (uint64_t)(out - 1u) * stride <= (uint64_t)in + pad + 65535u && (uint64_t)kernel * dilation <= 131072u;
 }
 
-static bool conv_ok(const dhn_space_t *s, const dhn_conv_t *p, bool depthwise, extent_t *x)
+static bool conv_ok(const dhn_space_t *s, const dhn_conv_t *p, bool depthwise, dhn_fits_fn *fits, extent_t *x)
 {
     if (!p->in_h || !p->in_w || !p->in_c || !p->out_h || !p->out_w || !p->out_c || !p->kh || !p->kw || !p->stride_h ||
         !p->stride_w || !p->dilation_h || !p->dilation_w || !p->groups) {
@@ -85,16 +106,17 @@ static bool conv_ok(const dhn_space_t *s, const dhn_conv_t *p, bool depthwise, e
     }
     x->in0 = (uint64_t)p->in_h * p->in_w * p->in_c;
     x->out = (uint64_t)p->out_h * p->out_w * p->out_c;
-    return constant(s, p->weight, filter * p->out_c) && channels_ok(s, p->out_c, p->bias, p->mult, p->shift);
+    const uint32_t at[DHN_NEEDS] = {p->weight, p->bias, p->mult, p->shift};
+    return channels_ok(s, p, filter * p->out_c, p->out_c, at, fits, x);
 }
 
-static bool fc_ok(const dhn_space_t *s, const dhn_fc_t *p, extent_t *x)
+static bool fc_ok(const dhn_space_t *s, const dhn_fc_t *p, dhn_fits_fn *fits, extent_t *x)
 {
     x->in0 = (uint64_t)p->rows * p->in_c;
     x->out = (uint64_t)p->rows * p->out_c;
+    const uint32_t at[DHN_NEEDS] = {p->weight, p->bias, p->mult, p->shift};
     return p->rows && p->in_c && p->out_c && int8_range(p->act_min, p->act_max) && int8_range(p->in_zp, p->in_zp) &&
-           int8_range(p->out_zp, p->out_zp) && constant(s, p->weight, (uint64_t)p->in_c * p->out_c) &&
-           channels_ok(s, p->out_c, p->bias, p->mult, p->shift);
+           int8_range(p->out_zp, p->out_zp) && channels_ok(s, p, (uint64_t)p->in_c * p->out_c, p->out_c, at, fits, x);
 }
 
 /* One past the last element that a strided walk over `shape` touches. */
@@ -191,25 +213,25 @@ static uint32_t params_bytes(uint32_t op)
     return (op < sizeof size) ? size[op] : 0u;
 }
 
-static bool params_ok(const dhn_space_t *s, uint32_t op, const void *params, extent_t *x)
+static bool params_ok(const dhn_space_t *s, uint32_t op, const void *params, dhn_fits_fn *fits, extent_t *x)
 {
     switch (op) {
-    case DHN_OP_CONV: return conv_ok(s, params, false, x);
-    case DHN_OP_DEPTHWISE: return conv_ok(s, params, true, x);
-    case DHN_OP_FC: return fc_ok(s, params, x);
-    case DHN_OP_ADD: return binary_ok(params, true, x);
-    case DHN_OP_MUL: return binary_ok(params, false, x);
+    case DHN_OP_CONV: return conv_ok(s, params, false, fits, x);
+    case DHN_OP_DEPTHWISE: return conv_ok(s, params, true, fits, x);
+    case DHN_OP_FC: return fc_ok(s, params, fits, x);
+    case DHN_OP_ADD: return binary_ok(params, true, x) && fits_plain(params, fits, x);
+    case DHN_OP_MUL: return binary_ok(params, false, x) && fits_plain(params, fits, x);
     case DHN_OP_AVG_POOL:
-    case DHN_OP_MAX_POOL: return pool_ok(params, x);
-    case DHN_OP_MEAN: return mean_ok(params, x);
+    case DHN_OP_MAX_POOL: return pool_ok(params, x) && fits_plain(params, fits, x);
+    case DHN_OP_MEAN: return mean_ok(params, x) && fits_plain(params, fits, x);
     case DHN_OP_LUT: {
         const dhn_lut_t *const p = params;
         x->in0 = x->out = p->count;
-        return constant(s, p->table, 256u);
+        return constant(s, p->table, 256u) && fits_plain(params, fits, x);
     }
-    case DHN_OP_SOFTMAX: return softmax_ok(s, params, x);
-    case DHN_OP_COPY: return copy_ok(params, x);
-    case DHN_OP_FILL: x->out = ((const dhn_fill_t *)params)->count; return true;
+    case DHN_OP_SOFTMAX: return softmax_ok(s, params, x) && fits_plain(params, fits, x);
+    case DHN_OP_COPY: return copy_ok(params, x) && fits_plain(params, fits, x);
+    case DHN_OP_FILL: x->out = ((const dhn_fill_t *)params)->count; return fits_plain(params, fits, x);
     default: return false;
     }
 }
@@ -229,11 +251,12 @@ dhn_status_t dhn_verify_run(const dhn_space_t *space, const dhn_instr_t *instr)
     if (need == 0u || instr->bytes != sizeof *instr + ((need + 3u) & ~3u)) {
         return DHN_ERR_PARAMS;
     }
-    extent_t x = {0, 0, 0};
-    if (!params_ok(space, op, dhn_params(instr), &x)) {
+    extent_t x = {0, 0, 0, 0};
+    if (!params_ok(space, op, dhn_params(instr), space->entry[instr->kernel]->fits, &x)) {
         return DHN_ERR_PARAMS;
     }
-    bool const scratch_ok = (instr->scratch & 3u) == 0u && writable(space, instr->scratch, instr->scratch_bytes);
+    bool const scratch_ok = x.scratch >= 0 && x.scratch <= instr->scratch_bytes && (instr->scratch & 3u) == 0u &&
+                            writable(space, instr->scratch, instr->scratch_bytes);
     bool const inside = readable(space, instr->in0, x.in0) && readable(space, instr->in1, x.in1) &&
                         writable(space, instr->out, x.out) && scratch_ok;
     return inside ? DHN_OK : DHN_ERR_BOUNDS;
@@ -241,7 +264,7 @@ dhn_status_t dhn_verify_run(const dhn_space_t *space, const dhn_instr_t *instr)
 
 uint64_t dhn_bytes_written(const dhn_space_t *space, const dhn_instr_t *instr)
 {
-    extent_t x = {0, 0, 0};
-    (void)params_ok(space, op_of(space, instr), dhn_params(instr), &x);
+    extent_t x = {0, 0, 0, 0};
+    (void)params_ok(space, op_of(space, instr), dhn_params(instr), space->entry[instr->kernel]->fits, &x);
     return x.out;
 }

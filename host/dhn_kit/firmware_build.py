@@ -13,12 +13,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import jinja2
-
 from dhn_kit import records, resources
 from dhn_kit.boards import Board
+from dhn_kit.c_text import render
 from dhn_kit.errors import DhnError
-from dhn_kit.kernels import Kernel, load_kernels
+from dhn_kit.kernels import Kernel, load_kernels, reference_kernels
 from dhn_kit.trailer import device_bytes
 
 #: Always linked, so that a hook bundle trained later finds its kernels on the board.
@@ -77,26 +76,20 @@ def _kernels(image: bytes, flavour: str) -> list[Kernel]:
     """What the pack names and what hooks may use, by id."""
     header = records.HEADER.unpack(image)
     named = struct.unpack_from(f"<{header['kernel_count']}H", image, header["kernels"])
-    known = load_kernels(flavour)
-    by_id = {k.id: k for k in known.values()}
+    by_id = {k.id: k for k in load_kernels(flavour)}
     for number in named:
         if number not in by_id:
             raise DhnError(
                 f"the pack needs kernel 0x{number:04X}, which '{flavour}' does not have; pack it for this board"
             )
-    hooks = {known[op].id for op in HOOK_KERNELS if op in known}
+    hooks = {reference_kernels()[op].id for op in HOOK_KERNELS}
     return [by_id[number] for number in sorted({*named, *hooks})]
 
 
 def _generate(image: bytes, board: Board, sample_bytes: int) -> dict[str, str]:
     header = records.HEADER.unpack(image)
-    env = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(resources.path("templates")),
-        undefined=jinja2.StrictUndefined,
-        keep_trailing_newline=True,
-        autoescape=False,
-    )
-    model = env.get_template("model.c.j2").render(
+    model = render(
+        "model.c.j2",
         pack=image,
         pack_hash=bytes(header["hash"]).hex(),
         arena_bytes=(header["arena_bytes"] + 15) // 16 * 16,
@@ -104,7 +97,7 @@ def _generate(image: bytes, board: Board, sample_bytes: int) -> dict[str, str]:
         ops=_op_count(image),
         sample_bytes=sample_bytes,
     )
-    registry = env.get_template("registry.c.j2").render(kernels=_kernels(image, board.flavour), board=board.name[:31])
+    registry = render("registry.c.j2", kernels=_kernels(image, board.flavour), board=board.name[:31])
     return {"model.c": model, "registry.c": registry}
 
 

@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from dhn_kit import luts, records
+from dhn_kit import luts
 from dhn_kit.graph import Array, Graph, Node, Quant, Shape, Tensor
-from dhn_kit.kernels import Kernel, load_kernels
+from dhn_kit.kernels import Kernel, reference_kernels
+from dhn_kit.layouts import Call, Prepared, prepare
 from dhn_kit.quant_math import mean_multiplier, quantize_multiplier
 from dhn_kit.records import ConstPool
 
@@ -27,18 +29,40 @@ class Operand:
 
 @dataclass
 class Op:
-    """One kernel call. ``params(pool)`` writes its constants into the pool and returns the parameter record."""
+    """One kernel call. ``call`` describes it to any kernel, ``prepared`` is what `kernel` made of it.
+
+    ``in_place``: the shapes allow the output to be the very bytes of an input (the kernel must allow it too).
+    """
 
     name: str
     node: int
     kernel: Kernel
     in0: Operand
     out: Operand
-    params: Callable[[ConstPool], bytes]
+    call: Call
+    prepared: Prepared
     in1: Operand | None = None
     macs: int = 0
     outputs: int = 0
     in_place: bool = False
+
+    @property
+    def scratch_bytes(self) -> int:
+        return self.kernel.scratch_bytes(self.prepared.values)
+
+    @property
+    def lead(self) -> int | None:
+        """Bytes by which the output must lie below the first input to overlap it; None: they must lie apart."""
+        return self.kernel.lead_bytes(self.prepared.values)
+
+    def params(self, pool: ConstPool) -> bytes:
+        """The record, with its constants in the pool."""
+        offsets = {name: pool.add(data) for name, data in self.prepared.consts.items()}
+        return self.prepared.record.pack(**{**self.prepared.values, **offsets})
+
+    def with_kernel(self, kernel: Kernel) -> Op:
+        """The same by another kernel; layouts.Unfit if it does not cover this one."""
+        return dataclasses.replace(self, kernel=kernel, prepared=prepare(kernel, self.call))
 
 
 @dataclass
@@ -51,10 +75,10 @@ class Lowered:
     aliases: dict[str, str] = field(default_factory=dict)
 
 
-def lower(graph: Graph, arch: str = "ref") -> Lowered:
-    """Every node becomes zero (reshape), one or a few ops. The graph must be quantised."""
+def lower(graph: Graph) -> Lowered:
+    """Every node becomes zero (reshape), one or a few ops, all by reference kernels. The graph must be quantised."""
     assert graph.quantized, "lower() takes a quantised graph"
-    builder = _Builder(graph, load_kernels(arch))
+    builder = _Builder(graph)
     for index, node in enumerate(graph.nodes):
         builder.node = index
         getattr(builder, "_" + node.op)(node)
@@ -70,9 +94,8 @@ def _broadcast_strides(shape: Shape, out: Shape) -> tuple[int, ...]:
 
 
 class _Builder:
-    def __init__(self, graph: Graph, kernels: dict[str, Kernel]) -> None:
+    def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.kernels = kernels
         self.tensors = {k: Tensor(t.name, t.shape, t.quant) for k, t in graph.tensors.items()}
         self.aliases: dict[str, str] = {}
         self.ops: list[Op] = []
@@ -87,52 +110,50 @@ class _Builder:
         self,
         node: Node,
         op: str,
-        record: records.Record,
         in0: Operand,
         out: Operand,
-        values: Callable[[ConstPool], dict[str, Any]],
+        values: Mapping[str, Any],
+        consts: Mapping[str, bytes] | None = None,
+        weights: Mapping[str, Any] | None = None,
         **more: Any,
     ) -> None:
+        kernel = reference_kernels()[op]
+        call = Call(op, kernel.record, values, consts or {}, **(weights or {}))
+        prepared = prepare(kernel, call)
         self.ops.append(
-            Op(
-                name=node.name,
-                node=self.node,
-                kernel=self.kernels[op],
-                in0=in0,
-                out=out,
-                params=lambda pool: record.pack(**values(pool)),
-                **more,
-            )
+            Op(name=node.name, node=self.node, kernel=kernel, in0=in0, out=out, call=call, prepared=prepared, **more)
         )
 
     def _act(self, node: Node) -> dict[str, int]:
         low, high = node.attrs.get("act_q", (-128, 127))
         return {"act_min": int(low), "act_max": int(high)}
 
-    def _channels(self, node: Node) -> Callable[[ConstPool], dict[str, int]]:
+    def _channels(self, node: Node) -> dict[str, Any]:
         """Weights and per-channel requantisation: TFLite's effective scale in double precision."""
         x, y = self._quant(node.inputs[0]), self._quant(node.output)
         bias = np.asarray(node.attrs["bias"], np.int32)
         scales = np.broadcast_to(np.asarray(node.attrs["weight_scale"], np.float64), bias.shape)
         pairs = [quantize_multiplier(x.scale * float(s) / y.scale) for s in scales]
-        weight = np.ascontiguousarray(node.attrs["weight"], np.int8)
+        return {
+            "weight": np.ascontiguousarray(node.attrs["weight"], np.int8),
+            "bias": bias,
+            "mult": np.array([m for m, _ in pairs], np.int32),
+            "shift": np.array([e for _, e in pairs], np.int8),
+        }
 
-        def values(pool: ConstPool) -> dict[str, int]:
-            return {
-                "weight": pool.add(weight.tobytes()),
-                "bias": pool.add(bias.tobytes()),
-                "mult": pool.add(np.array([m for m, _ in pairs], np.int32).tobytes()),
-                "shift": pool.add(np.array([e for _, e in pairs], np.int8).tobytes()),
-                "in_zp": x.zero_point,
-                "out_zp": y.zero_point,
-            }
-
-        return values
+    def _emit_weighted(self, node: Node, fixed: Mapping[str, Any], **more: Any) -> None:
+        weights = self._channels(node)
+        points = {
+            "in_zp": self._quant(node.inputs[0]).zero_point,
+            "out_zp": self._quant(node.output).zero_point,
+        }
+        operands = Operand(node.inputs[0]), Operand(node.output)
+        consts = {name: array.tobytes() for name, array in weights.items()}
+        self._emit(node, node.op, *operands, {**fixed, **points, **self._act(node)}, consts, weights, **more)
 
     def _convolution(self, node: Node, kh: int, kw: int, macs_per_output: int) -> None:
         a = node.attrs
         in_shape, out_shape = self.tensors[node.inputs[0]].shape, self.tensors[node.output].shape
-        channels = self._channels(node)
         fixed = {
             **dict(zip(("in_h", "in_w", "in_c"), in_shape, strict=True)),
             **dict(zip(("out_h", "out_w", "out_c"), out_shape, strict=True)),
@@ -145,19 +166,9 @@ class _Builder:
             "pad_t": a["pad"][0],
             "pad_l": a["pad"][1],
             "groups": a.get("groups", 1) if node.op == "conv2d" else 1,
-            **self._act(node),
         }
         outputs = int(np.prod(out_shape))
-        self._emit(
-            node,
-            node.op,
-            records.CONV,
-            Operand(node.inputs[0]),
-            Operand(node.output),
-            lambda pool: {**fixed, **channels(pool)},
-            macs=outputs * macs_per_output,
-            outputs=outputs,
-        )
+        self._emit_weighted(node, fixed, macs=outputs * macs_per_output, outputs=outputs)
 
     def _conv2d(self, node: Node) -> None:
         _, kh, kw, depth = node.attrs["weight"].shape
@@ -170,17 +181,8 @@ class _Builder:
     def _fully_connected(self, node: Node) -> None:
         out_c, in_c = node.attrs["weight"].shape
         h, w, _ = self.tensors[node.output].shape
-        channels, act = self._channels(node), self._act(node)
-        self._emit(
-            node,
-            node.op,
-            records.FC,
-            Operand(node.inputs[0]),
-            Operand(node.output),
-            lambda pool: {"rows": h * w, "in_c": in_c, "out_c": out_c, **act, **channels(pool)},
-            macs=h * w * in_c * out_c,
-            outputs=h * w * out_c,
-        )
+        fixed = {"rows": h * w, "in_c": in_c, "out_c": out_c}
+        self._emit_weighted(node, fixed, macs=h * w * in_c * out_c, outputs=h * w * out_c)
 
     def _sides(self, node: Node) -> list[tuple[Operand, Shape, Quant]]:
         """Operands in order; a constant one is quantised by import or quantise (``const_quant``)."""
@@ -209,10 +211,9 @@ class _Builder:
         self._emit(
             node,
             kernel,
-            records.BINARY,
             a,
             Operand(node.output),
-            lambda pool: values,
+            values,
             in1=b,
             outputs=out.size,
             in_place=a_shape == out.shape and a.const is None,
@@ -264,7 +265,7 @@ class _Builder:
         }
         taps = a["kernel"][0] * a["kernel"][1]
         operands = Operand(node.inputs[0]), Operand(node.output)
-        self._emit(node, node.op, records.POOL, *operands, lambda pool: values, outputs=out.size, macs=out.size * taps)
+        self._emit(node, node.op, *operands, values, outputs=out.size, macs=out.size * taps)
 
     _max_pool = _pool
     _avg_pool = _pool
@@ -282,7 +283,7 @@ class _Builder:
             "shift": shift,
         }
         operands = Operand(node.inputs[0]), Operand(node.output)
-        self._emit(node, "mean", records.MEAN, *operands, lambda pool: values, outputs=c, macs=h * w * c)
+        self._emit(node, "mean", *operands, values, outputs=c, macs=h * w * c)
 
     def _table(self, node: Node, source: str, target: str, table: Array) -> None:
         count = self.tensors[source].size
@@ -290,10 +291,10 @@ class _Builder:
         self._emit(
             node,
             "unary",
-            records.LUT,
             Operand(source),
             Operand(target),
-            lambda pool: {"count": count, "table": pool.add(data)},
+            {"count": count},
+            {"table": data},
             outputs=count,
             in_place=True,
         )
@@ -311,10 +312,10 @@ class _Builder:
         self._emit(
             node,
             "softmax",
-            records.SOFTMAX,
             Operand(node.inputs[0]),
             Operand(node.output),
-            lambda pool: {"rows": h * w, "c": c, "table": pool.add(data)},
+            {"rows": h * w, "c": c},
+            {"table": data},
             outputs=h * w * c,
             in_place=True,
         )
@@ -323,7 +324,7 @@ class _Builder:
         self, node: Node, source: Operand, target: Operand, shape: Shape, in_stride: Any, out_stride: Any
     ) -> None:
         values = {"shape": shape, "in_stride": tuple(in_stride), "out_stride": tuple(out_stride)}
-        self._emit(node, "copy", records.COPY, source, target, lambda pool: values, outputs=int(np.prod(shape)))
+        self._emit(node, "copy", source, target, values, outputs=int(np.prod(shape)))
 
     def _concat(self, node: Node) -> None:
         out = self.tensors[node.output]
@@ -354,10 +355,9 @@ class _Builder:
         self._emit(
             node,
             "fill",
-            records.FILL,
             Operand(node.output),
             Operand(node.output),
-            lambda pool: {"count": out.size, "value": value},
+            {"count": out.size, "value": value},
             outputs=out.size,
         )
         self._copy(node, Operand(node.inputs[0]), Operand(node.output, offset), shape, _strides(shape), strides)

@@ -15,8 +15,10 @@ from dhn_kit.errors import DhnError
 from dhn_kit.graph import Graph, Port, Quant, Tensor
 from dhn_kit.hookpoints import find_points
 from dhn_kit.hooks import HookPoint
+from dhn_kit.kernels import load_architecture
 from dhn_kit.lower import Lowered, Op, Operand, lower
 from dhn_kit.records import ConstPool
+from dhn_kit.strategy import Cost, Policy, choose, default_cost
 
 #: Arena bytes that hooks own for a whole run, for what one hook leaves to a later one.
 KEEP_BYTES = 64
@@ -33,6 +35,11 @@ class OpInfo:
     node: int
     macs: int
     outputs: int
+    #: bytes of constants and of scratch, predicted instructions, and (kernel, why not) of the others
+    flash: int = 0
+    scratch: int = 0
+    cost: float = 0.0
+    others: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass
@@ -55,6 +62,8 @@ class Pack:
     arena_lower_bound: int
     source: str = "onnx"
     extra: dict[str, Any] = field(default_factory=dict)
+    #: what was written; not kept in files
+    lowered: Lowered | None = field(default=None, compare=False, repr=False)
 
     @property
     def header(self) -> dict[str, Any]:
@@ -85,15 +94,30 @@ class _Memory:
     lifetimes: dict[str, tuple[int, int, int]]
 
 
-def pack(graph: Graph, arch: str = "ref", points: list[HookPoint] | None = None, hooks: bool = True) -> Pack:
-    """Pack a quantised graph: lower, plan, write. ``hooks=False`` leaves hook points out (for comparison only)."""
+def pack(
+    graph: Graph,
+    arch: str = "ref",
+    points: list[HookPoint] | None = None,
+    hooks: bool = True,
+    *,
+    cost: Cost | None = None,
+    policy: Policy | None = None,
+) -> Pack:
+    """Pack a quantised graph for a kernel architecture: lower, choose kernels, plan, write.
+
+    ``hooks=False`` leaves hook points out (for comparison only). ``cost`` predicts instructions; without it a coarse
+    rule does.
+    """
     if points is None:
         points = find_points(graph) if hooks else []
-    lowered = lower(graph, arch)
+    lowered, choices = choose(lower(graph), arch, cost or default_cost, policy)
     steps = _steps(lowered, points)
     memory = _place(lowered, points, steps)
-    data = write_main(lowered, points, steps, memory.offsets, memory.size)
-    ops = [OpInfo(o.name, o.kernel.op, o.kernel.name, o.node, o.macs, o.outputs) for o in lowered.ops]
+    data = write_main(lowered, points, steps, memory.offsets, memory.size, flavour=load_architecture(arch).flavour)
+    ops = [
+        OpInfo(o.name, o.kernel.op, o.kernel.name, o.node, o.macs, o.outputs, c.flash, c.scratch, c.cost, c.others)
+        for o, c in zip(lowered.ops, choices, strict=True)
+    ]
     return Pack(
         data,
         graph.name,
@@ -108,6 +132,7 @@ def pack(graph: Graph, arch: str = "ref", points: list[HookPoint] | None = None,
         memory.lower_bound,
         graph.source,
         {"writers": _writers(lowered)},
+        lowered,
     )
 
 
@@ -141,6 +166,10 @@ def root(aliases: dict[str, str], tensor: str) -> str:
     return tensor
 
 
+def op_scratch(index: int) -> str:
+    return f"op.scratch{index}"
+
+
 def scratch_name(point: HookPoint) -> str:
     return f"hooks.scratch{point.index}"
 
@@ -166,6 +195,8 @@ def _place(lowered: Lowered, points: list[HookPoint], steps: list[tuple[str, int
         if kind == "point":
             point = points[index]
             buffers.append(plan.Buffer(scratch_name(point), scratch_bytes(point, classes), step, step + 1))
+        elif lowered.ops[index].scratch_bytes:
+            buffers.append(plan.Buffer(op_scratch(index), lowered.ops[index].scratch_bytes, step, step + 1))
     problem = plan.Problem(tuple(buffers), _skip_conflicts(points, merged))
     solution = plan.solve(problem)
     plan_validator.validate(problem, solution)
@@ -229,7 +260,7 @@ def _merge_in_place(
 ) -> None:
     """The result takes over the bytes of an input that nobody reads again. An addition may take either side's."""
     out = root(lowered.aliases, op.out.tensor)
-    if not op.in_place or op.out.offset or first.get(out) != step or out in merged:
+    if not (op.in_place and op.kernel.in_place) or op.out.offset or first.get(out) != step or out in merged:
         return
     candidates = [op.in0] + ([op.in1] if op.in1 is not None and op.in1.const is None else [])
     for operand in candidates:
@@ -268,6 +299,8 @@ class _Program:
             in0=self.ref(op.in0, offsets),
             in1=self.ref(op.in1, offsets),
             out=self.ref(op.out, offsets),
+            scratch=offsets[op_scratch(index)] if op.scratch_bytes else 0,
+            scratch_bytes=op.scratch_bytes,
         )
 
     def call(self, kernel: int, params: bytes, **operands: int) -> None:
@@ -301,6 +334,7 @@ def write_main(
     offsets: dict[str, int],
     arena_bytes: int,
     extra: Extra | None = None,
+    flavour: int = 0,
 ) -> bytes:
     """The device's bytes of a main pack whose tensors have their places."""
     pool = ConstPool(records.HEADER.size)
@@ -325,6 +359,7 @@ def write_main(
     return finish(
         image,
         kind=records.KIND_MAIN,
+        flavour=flavour,
         arena_bytes=arena_bytes,
         kernel_count=len(kernels),
         input_count=len(lowered.graph.inputs),
@@ -464,6 +499,11 @@ def _port(value: dict[str, Any]) -> Port:
     return Port(**value)
 
 
+def _op_info(value: dict[str, Any]) -> OpInfo:
+    value["others"] = tuple((kernel, why) for kernel, why in value.get("others", ()))
+    return OpInfo(**value)
+
+
 def _hook_point(value: dict[str, Any]) -> HookPoint:
     for key in ("tap_shape", "window", "feature_shape"):
         value[key] = tuple(value[key])
@@ -482,7 +522,7 @@ def _from_meta(image: bytes, meta: dict[str, Any]) -> Pack:
         tensors=tensors,
         offsets=meta["offsets"],
         lifetimes={k: (v[0], v[1], v[2]) for k, v in meta["lifetimes"].items()},
-        ops=[OpInfo(**o) for o in meta["ops"]],
+        ops=[_op_info(o) for o in meta["ops"]],
         points=[_hook_point(p) for p in meta["points"]],
         steps=[(kind, index) for kind, index in meta["steps"]],
         arena_lower_bound=meta["arena_lower_bound"],

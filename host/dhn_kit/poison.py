@@ -6,28 +6,27 @@ from __future__ import annotations
 import dataclasses
 
 from dhn_kit import records
-from dhn_kit.graph import Graph
-from dhn_kit.kernels import load_kernels
-from dhn_kit.lower import lower
+from dhn_kit.kernels import reference_kernels
 from dhn_kit.pack import Pack, write_main
 
 GARBAGE = 0x55
 
 
-def poisoned(graph: Graph, plain: Pack, arch: str = "ref") -> Pack:
+def poisoned(plain: Pack) -> Pack:
     """`plain` again, same places, with all dead arena bytes filled with garbage before every step.
 
     Outputs must equal those of `plain` on every input, gated or not (the bundle has to be packed for this pack).
     """
-    lowered = lower(graph, arch)
-    fill = load_kernels(arch)["fill"]
+    assert plain.lowered is not None, "poisoned() takes what pack() returned, not a file"
+    fill = reference_kernels()["fill"]
     holes = {step: dead_ranges(plain, step) for step in range(len(plain.steps))}
 
     def fills(step: int) -> list[tuple[int, int, bytes]]:
         """(kernel id, arena offset, parameters) of what comes before a step."""
         return [(fill.id, start, records.FILL.pack(count=end - start, value=GARBAGE)) for start, end in holes[step]]
 
-    data = write_main(lowered, plain.points, plain.steps, plain.offsets, plain.arena_bytes, fills)
+    flavour = plain.header["flavour"]
+    data = write_main(plain.lowered, plain.points, plain.steps, plain.offsets, plain.arena_bytes, fills, flavour)
     return dataclasses.replace(plain, data=data)
 
 

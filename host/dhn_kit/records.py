@@ -108,6 +108,24 @@ FILL = _record("dhn_fill_t", "count:I value:i")
 #: In the order in which the twin reports its sizes.
 ALL = (HEADER, IO_TENSOR, INSTR, POINT, HOOK, CONV, FC, BINARY, POOL, MEAN, LUT, SOFTMAX, COPY, FILL)
 
+#: Parameter record per operator (the high byte of a kernel's id).
+PARAMS: dict[int, Record] = {
+    1: CONV,
+    2: CONV,
+    3: FC,
+    4: BINARY,
+    5: BINARY,
+    6: POOL,
+    7: POOL,
+    8: MEAN,
+    9: LUT,
+    10: SOFTMAX,
+    11: COPY,
+    12: FILL,
+}
+#: Fields that hold offsets of constants.
+CONST_FIELDS = ("weight", "bias", "mult", "shift", "table")
+
 
 class ConstPool:
     """Constants of a pack, each at a multiple of 4, equal ones stored once."""

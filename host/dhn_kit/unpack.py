@@ -9,25 +9,9 @@ from typing import Any
 
 from dhn_kit import records
 from dhn_kit.errors import DhnError
-from dhn_kit.kernels import kernel_by_id
+from dhn_kit.kernels import all_kernels
 from dhn_kit.records import Record
 from dhn_kit.trailer import device_bytes
-
-#: Parameter record per operator (the high byte of a kernel's id).
-PARAMS: dict[int, Record] = {
-    1: records.CONV,
-    2: records.CONV,
-    3: records.FC,
-    4: records.BINARY,
-    5: records.BINARY,
-    6: records.POOL,
-    7: records.POOL,
-    8: records.MEAN,
-    9: records.LUT,
-    10: records.SOFTMAX,
-    11: records.COPY,
-    12: records.FILL,
-}
 
 Fields = dict[str, Any]
 
@@ -90,15 +74,15 @@ def unpack(data: bytes) -> Unpacked:
 
 def _program(image: bytes, at: int, kernels: list[int]) -> list[Instruction]:
     """The instructions from `at` up to and including END."""
-    names = kernel_by_id()
+    names = all_kernels()
     program: list[Instruction] = []
     while not program or program[-1].fields["kind"] != records.INSTR_END:
         fields = records.INSTR.unpack(image, at)
         if fields["kind"] == records.INSTR_RUN:
             kernel = kernels[fields["kernel"]]
-            if kernel >> 8 not in PARAMS or kernel not in names:
+            if kernel not in names:
                 raise DhnError(f"kernel {kernel:#06x} is unknown to this version; pack the network again")
-            params = PARAMS[kernel >> 8].unpack(image, at + records.INSTR.size)
+            params = names[kernel].record.unpack(image, at + records.INSTR.size)
             program.append(Instruction(at, fields, names[kernel].name, params))
         else:
             program.append(Instruction(at, fields))

@@ -3,20 +3,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "dhn.h"
+#include "twin_registry.h"
 
 #if defined(_WIN32)
 #define TWIN_API __declspec(dllexport)
 #else
 #define TWIN_API __attribute__((visibility("default")))
 #endif
-
-static const dhn_kernel_t registry[] = {
-    {0x0100, dhn_conv_s8__ref},     {0x0200, dhn_depthwise_s8__ref}, {0x0300, dhn_fc_s8__ref},
-    {0x0400, dhn_add_s8__ref},      {0x0500, dhn_mul_s8__ref},       {0x0600, dhn_avg_pool_s8__ref},
-    {0x0700, dhn_max_pool_s8__ref}, {0x0800, dhn_mean_s8__ref},      {0x0900, dhn_lut_s8__ref},
-    {0x0A00, dhn_softmax_s8__ref},  {0x0B00, dhn_copy_s8__ref},      {0x0C00, dhn_fill_s8__ref},
-};
 
 /* Where the bytes of one tensor are copied to after operator `op` of the main program has run. */
 typedef struct {
@@ -136,8 +129,7 @@ TWIN_API int twin_run(const void *pack, uint32_t pack_bytes, const void *bundle,
                       uint32_t arena_bytes, const twin_batch_t *batch)
 {
     dhn_model_t model;
-    dhn_status_t status = dhn_load(&model, pack, pack_bytes, arena, arena_bytes, registry,
-                                   (uint16_t)(sizeof registry / sizeof registry[0]));
+    dhn_status_t status = dhn_load(&model, pack, pack_bytes, arena, arena_bytes, twin_registry, twin_registry_count);
     if (status == DHN_OK && bundle != NULL) {
         status = dhn_attach(&model, bundle, bundle_bytes);
     }
@@ -159,9 +151,9 @@ TWIN_API int twin_kernel(uint32_t id, const void *params, const int8_t *in0, con
                          void *scratch, const uint8_t *consts)
 {
     dhn_io_t const io = {in0, in1, out, scratch, consts};
-    for (size_t i = 0; i < sizeof registry / sizeof registry[0]; i++) {
-        if (registry[i].id == id) {
-            registry[i].run(params, &io);
+    for (size_t i = 0; i < twin_registry_count; i++) {
+        if (twin_registry[i].id == id) {
+            twin_registry[i].run(params, &io);
             return 0;
         }
     }

@@ -1,0 +1,25 @@
+"""Host-made constants of kernels: one function per layout that kernels.toml names."""
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+from dhn_kit.kernels import Kernel
+from dhn_kit.layouts import common
+from dhn_kit.layouts.common import Call, Layout, Prepared, Unfit
+
+__all__ = ["LAYOUTS", "Call", "Layout", "Prepared", "Unfit", "prepare"]
+
+LAYOUTS: dict[str, Layout] = {
+    "tflite": common.tflite,
+}
+
+
+def prepare(kernel: Kernel, call: Call) -> Prepared:
+    """The constants of `call` for `kernel`. Unfit: its condition or its layout rules the layer out."""
+    if kernel.record is call.record and not kernel.covers(call.values):
+        raise Unfit("shape")
+    prepared = LAYOUTS[kernel.layout](call)
+    if not kernel.covers(prepared.values):
+        raise Unfit("shape")
+    common.check(kernel, prepared)
+    return prepared

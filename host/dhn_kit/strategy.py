@@ -1,0 +1,165 @@
+"""Chooses a kernel for every op: the cheapest set that flash, scratch and the shapes allow."""
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from dhn_kit.errors import DhnError
+from dhn_kit.kernels import Kernel, all_by_name, load_kernels
+from dhn_kit.layouts import Unfit
+from dhn_kit.lower import Lowered, Op
+
+#: Predicted executed instructions of an op: (kernel, record fields, MACs, outputs).
+Cost = Callable[[Kernel, Mapping[str, Any], int, int], float]
+#: The knapsack's unit of flash: fine enough for layers of a few hundred bytes, coarse enough for a table in memory.
+FLASH_UNIT = 64
+
+
+def default_cost(kernel: Kernel, values: Mapping[str, Any], macs: int, outputs: int) -> float:
+    """Without a board's figures: kernels that come earlier in a chain are the faster ones."""
+    if kernel.arch == "ref":
+        return 6.0 * macs + 25.0 * outputs + 60.0
+    return 1.0 * macs + 8.0 * outputs + 60.0
+
+
+@dataclass(frozen=True)
+class Policy:
+    """``flash_budget``: most bytes for the constants of all ops, None: no limit. ``scratch_budget``: the most that one
+    op may use, None: no limit. ``kernels``: names by op name, which are taken or refused with the reason.
+    """
+
+    flash_budget: int | None = None
+    scratch_budget: int | None = None
+    ram_first: bool = False
+    kernels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """``op`` with this kernel; ``cost`` in predicted instructions, ``flash`` the bytes of its constants."""
+
+    op: Op
+    cost: float
+    flash: int
+
+    @property
+    def scratch(self) -> int:
+        return self.op.scratch_bytes
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was taken for one op, and why: ``others`` are (kernel, reason it was not taken)."""
+
+    kernel: str
+    cost: float
+    flash: int
+    scratch: int
+    others: tuple[tuple[str, str], ...] = ()
+
+
+def choose(lowered: Lowered, arch: str, cost: Cost, policy: Policy | None = None) -> tuple[Lowered, list[Choice]]:
+    """The same ops with kernels of `arch`, and what speaks for each.
+
+    Exact for the sum of predicted instructions under the flash budget (a multiple-choice knapsack solved by dynamic
+    programming over `FLASH_UNIT`). DhnError: a named kernel does not exist or does not cover its op, or a budget is
+    below what the smallest choice needs.
+    """
+    policy = policy or Policy()
+    kernels = load_kernels(arch)
+    found, refused = [], []
+    for op in lowered.ops:
+        candidates, reasons = _candidates(op, kernels, cost, policy)
+        found.append(candidates)
+        refused.append(reasons)
+    picked = _knapsack([_useful(c) for c in found], policy.flash_budget)
+    ops = [dataclasses.replace(c.op) for c in picked]
+    choices = [_choice(p, c, r, policy) for p, c, r in zip(picked, found, refused, strict=True)]
+    return dataclasses.replace(lowered, ops=ops), choices
+
+
+def _candidates(
+    op: Op, kernels: Sequence[Kernel], cost: Cost, policy: Policy
+) -> tuple[list[Candidate], list[tuple[str, str]]]:
+    """Kernels that cover the op, and why the others of its operator do not."""
+    wanted = policy.kernels.get(op.name)
+    candidates, reasons = [], []
+    for kernel in _named(op, wanted) if wanted else (k for k in kernels if k.op == op.call.op):
+        try:
+            made = op.with_kernel(kernel)
+        except Unfit as reason:
+            reasons.append((kernel.name, str(reason)))
+            continue
+        if policy.scratch_budget is not None and made.scratch_bytes > policy.scratch_budget:
+            reasons.append((kernel.name, f"needs {made.scratch_bytes} bytes of scratch"))
+            continue
+        estimate = cost(kernel, made.prepared.values, op.macs, op.outputs)
+        candidates.append(Candidate(made, estimate, made.prepared.const_bytes))
+    if not candidates:
+        name, why = reasons[0]
+        raise DhnError(f"kernel {name} cannot run '{op.name}': {why}; choose another one, or none")
+    return candidates, reasons
+
+
+def _named(op: Op, name: str) -> list[Kernel]:
+    kernel = all_by_name().get(name)
+    if kernel is None or kernel.op != op.call.op:
+        fitting = ", ".join(k.name for k in all_by_name().values() if k.op == op.call.op)
+        raise DhnError(f"'{op.name}' ({op.call.op}) has no kernel '{name}'; there are {fitting}")
+    return [kernel]
+
+
+def _useful(candidates: list[Candidate]) -> list[Candidate]:
+    """Without those that another one beats in instructions at no more flash; by rising flash."""
+    front: list[Candidate] = []
+    for c in sorted(candidates, key=lambda c: (c.flash, c.cost, c.scratch)):
+        if not front or c.cost < front[-1].cost:
+            front.append(c)
+    return front
+
+
+def _knapsack(layers: list[list[Candidate]], budget: int | None) -> list[Candidate]:
+    if budget is None:
+        return [layer[-1] for layer in layers]
+    least = sum(layer[0].flash for layer in layers)
+    if least > budget:
+        raise DhnError(f"the network's constants need {least} bytes of flash, the budget is {budget}; raise it")
+    # Every layer's smallest choice is paid already: only what the others need beyond it competes.
+    room = (budget - least) // FLASH_UNIT
+    best = np.zeros(room + 1)
+    steps: list[np.ndarray] = []
+    for layer in layers:
+        options = np.full((len(layer), room + 1), np.inf)
+        for i, c in enumerate(layer):
+            extra = -(-(c.flash - layer[0].flash) // FLASH_UNIT)
+            if extra <= room:
+                options[i, extra:] = best[: room + 1 - extra] + c.cost
+        steps.append(options.argmin(axis=0))
+        best = options.min(axis=0)
+    picked: list[Candidate] = []
+    at = room
+    for layer, step in zip(reversed(layers), reversed(steps), strict=True):
+        c = layer[int(step[at])]
+        at -= -(-(c.flash - layer[0].flash) // FLASH_UNIT)
+        picked.append(c)
+    return picked[::-1]
+
+
+def _choice(picked: Candidate, candidates: list[Candidate], refused: list[tuple[str, str]], policy: Policy) -> Choice:
+    others = list(refused)
+    for c in candidates:
+        if c.op.kernel is picked.op.kernel:
+            continue
+        if c.cost >= picked.cost:
+            why = f"{c.cost / max(picked.cost, 1.0):.2f}x the instructions"
+        else:
+            why = f"{c.flash - picked.flash} bytes more flash for {1 - c.cost / picked.cost:.0%} less instructions"
+        others.append((c.op.kernel.name, why))
+    op = picked.op
+    return Choice(op.kernel.name, picked.cost, picked.flash, op.scratch_bytes, tuple(others))
