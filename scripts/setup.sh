@@ -21,6 +21,10 @@ missing_packages() {
     has arm-none-eabi-gcc || echo gcc-arm-none-eabi
     [ -e "$(arm-none-eabi-gcc -print-file-name=nano.specs 2>/dev/null)" ] || echo libnewlib-arm-none-eabi
     has qemu-system-arm || echo qemu-system-arm
+    has riscv64-unknown-elf-gcc || echo gcc-riscv64-unknown-elf
+    riscv64-unknown-elf-gcc --specs=picolibc.specs -E - </dev/null >/dev/null 2>&1 || echo picolibc-riscv64-unknown-elf
+    has xtensa-lx106-elf-gcc || echo gcc-xtensa-lx106
+    has qemu-system-riscv32 && has qemu-system-xtensa || echo qemu-system-misc
     has cppcheck || echo cppcheck
 }
 

@@ -11,7 +11,9 @@ import pytest
 
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "setup.sh"
 TOOLS = ("cat", "cksum", "dirname", "env", "find", "sort", "tr", "xargs")
-ALL = "gcc libc6-dev python3-venv gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm cppcheck"
+OTHER_CORES = "gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf gcc-xtensa-lx106 qemu-system-misc"
+OTHER_TOOLS = ("riscv64-unknown-elf-gcc", "xtensa-lx106-elf-gcc", "qemu-system-riscv32", "qemu-system-xtensa")
+ALL = f"gcc libc6-dev python3-venv gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm {OTHER_CORES} cppcheck"
 
 
 class Machine:
@@ -64,11 +66,11 @@ def test_what_is_there_is_not_asked_for(machine: Machine) -> None:
     machine.plant("qemu-system-arm", ":")
     machine.plant("cppcheck", ":")
     machine.setup()
-    assert machine.asked() == install("gcc-arm-none-eabi libnewlib-arm-none-eabi")
+    assert machine.asked() == install(f"gcc-arm-none-eabi libnewlib-arm-none-eabi {OTHER_CORES}")
 
 
 def test_compiler_without_its_library_gets_the_library(machine: Machine) -> None:
-    for tool in ("gcc", "qemu-system-arm", "cppcheck", "python3"):
+    for tool in ("gcc", "qemu-system-arm", "cppcheck", "python3", *OTHER_TOOLS):
         machine.plant(tool, "[ -t 0 ] || cat >/dev/null")
     machine.plant("arm-none-eabi-gcc", "echo nano.specs")
     machine.setup()

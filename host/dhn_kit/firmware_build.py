@@ -26,7 +26,7 @@ HOOK_KERNELS = ("conv2d", "depthwise_conv2d", "fully_connected", "avg_pool", "un
 COMPILER_PACKAGES = {
     "arm-none-eabi-gcc": "gcc-arm-none-eabi libnewlib-arm-none-eabi",
     "cc": "gcc libc6-dev",
-    "riscv64-unknown-elf-gcc": "gcc-riscv64-unknown-elf",
+    "riscv64-unknown-elf-gcc": "gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf",
     "xtensa-lx106-elf-gcc": "gcc-xtensa-lx106",
 }
 #: Samples that wait on the board for the line; what does not fit is dropped and counted.
