@@ -16,14 +16,14 @@ PACKAGE = Path(__file__).resolve().parents[1] / "host" / "dhn_kit"
 #: What only a type checker sees does not count.
 ORDER = [
     "errors", "resources", "graph", "records", "trailer",
-    "expressions", "c_text", "boards", "kernels", "layouts",
+    "expressions", "c_text", "boards", "kernels", "latency", "layouts",
     "float_reference", "quant_math", "luts", "int_reference",
     "onnx_import", "tflite_reader", "tflite_ops", "tflite_import",
     "quantize",
     "hooks", "hookpoints",
     "plan", "plan_validator", "lower", "strategy", "pack", "unpack", "bundle", "inspection", "cost", "poison",
     "twin", "optable",
-    "firmware_build",
+    "firmware_build", "latency_fit",
     "framing", "samples", "sample_stream", "link", "board_client", "board_session",
     "store",
     "datasets", "risk", "train", "report",

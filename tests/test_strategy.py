@@ -14,8 +14,9 @@ import pytest
 from dhn_kit import strategy
 from dhn_kit.errors import DhnError
 from dhn_kit.kernels import all_kernels
+from dhn_kit.latency import KernelLatency, LatencyModel
 from dhn_kit.lower import lower
-from dhn_kit.strategy import Candidate, Policy, choose, default_cost
+from dhn_kit.strategy import Candidate, Policy, choose
 from nets import residual_net
 
 
@@ -43,26 +44,25 @@ def test_budget_is_spent_as_well_as_an_exhaustive_search_would(seed: int) -> Non
 def test_budget_below_the_smallest_choice_says_what_is_needed() -> None:
     lowered = lower(residual_net()[0])
     with pytest.raises(DhnError, match=r"need \d+ bytes of flash, the budget is 10"):
-        choose(lowered, "ref", default_cost, Policy(flash_budget=10))
+        choose(lowered, "ref", None, Policy(flash_budget=10))
 
 
 def test_a_named_kernel_is_taken_or_refused_by_name() -> None:
     lowered = lower(residual_net()[0])
     name = lowered.ops[0].name
-    chosen, choices = choose(lowered, "ref", default_cost, Policy(kernels={name: "dhn_conv_s8__ref"}))
+    chosen, choices = choose(lowered, "ref", None, Policy(kernels={name: "dhn_conv_s8__ref"}))
     assert chosen.ops[0].kernel.name == choices[0].kernel == "dhn_conv_s8__ref"
     with pytest.raises(DhnError, match=f"'{name}' .* has no kernel 'dhn_add_s8__ref'; there are dhn_conv_s8__ref"):
-        choose(lowered, "ref", default_cost, Policy(kernels={name: "dhn_add_s8__ref"}))
+        choose(lowered, "ref", None, Policy(kernels={name: "dhn_add_s8__ref"}))
 
 
 def test_scratch_budget_excludes_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     lowered = lower(residual_net()[0])
     greedy = dataclasses.replace(lowered.ops[0].kernel, name="greedy", scratch="in_c * 1000")
     monkeypatch.setattr(strategy, "load_kernels", lambda arch: (greedy, *all_kernels().values()))
-    free, _ = choose(lowered, "ref", lambda k, *_: 0.0 if k.name == "greedy" else 1.0)
-    tight, choices = choose(
-        lowered, "ref", lambda k, *_: 0.0 if k.name == "greedy" else 1.0, Policy(scratch_budget=100)
-    )
+    fast = LatencyModel(kernels={"greedy": KernelLatency((("1", 1.0),))})
+    free, _ = choose(lowered, "ref", fast)
+    tight, choices = choose(lowered, "ref", fast, Policy(scratch_budget=100))
     assert free.ops[0].kernel.name == "greedy"
     assert tight.ops[0].kernel.name == "dhn_conv_s8__ref"
     assert ("greedy", "needs 3000 bytes of scratch") in choices[0].others

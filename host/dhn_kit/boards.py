@@ -73,7 +73,7 @@ class Emulator:
 
 @dataclass(frozen=True)
 class Board:
-    """``port`` is a folder under firmware/port, ``flavour`` a folder under mcu_kernels, ``cost`` terms per kernel."""
+    """``port`` is a folder under firmware/port, ``flavour`` a folder under mcu_kernels."""
 
     name: str
     title: str
@@ -86,7 +86,6 @@ class Board:
     link: Link
     timer: Timer
     emulator: Emulator | None
-    cost: dict[str, dict[str, float]]
 
 
 def list_boards(folder: Path | None = None) -> list[str]:

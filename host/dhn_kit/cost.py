@@ -1,51 +1,57 @@
-"""Predicts executed instructions per operator from fitted coefficients of a board's kernels."""
+"""Predicts executed instructions of packed networks and of hooks by a board's latency model."""
 # SPDX-License-Identifier: Apache-2.0
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from typing import Any
 
 from dhn_kit.bundle import pooled_input
+from dhn_kit.graph import Graph
 from dhn_kit.hooks import HookPoint, HookSpec
+from dhn_kit.kernels import all_by_name
+from dhn_kit.latency import LatencyModel
 from dhn_kit.lower import lower
-from dhn_kit.pack import OpInfo, Pack
-
-#: Instructions per multiply-accumulate, per output and per call, where a board states none: Cortex-M4, ref kernels.
-DEFAULT = (6.0, 25.0, 60.0)
-
-
-@dataclass(frozen=True)
-class CostModel:
-    """``kernels`` maps a kernel's name to (per MAC, per output, per call) instructions."""
-
-    kernels: dict[str, tuple[float, float, float]] = field(default_factory=dict)
-
-    def op(self, kernel: str, macs: int, outputs: int) -> int:
-        per_mac, per_output, per_call = self.kernels.get(kernel, DEFAULT)
-        return round(per_mac * macs + per_output * outputs + per_call)
-
-    def ops(self, ops: list[OpInfo]) -> list[int]:
-        return [self.op(o.kernel, o.macs, o.outputs) for o in ops]
+from dhn_kit.pack import Pack
+from dhn_kit.records import INSTR_RUN
+from dhn_kit.unpack import Instruction, unpack
 
 
-def node_costs(pack: Pack, model: CostModel | None = None) -> list[int]:
+def op_costs(pack: Pack, model: LatencyModel | None = None) -> list[float]:
+    """Predicted instructions of every op of the pack's program."""
+    model, kernels = model or LatencyModel(), all_by_name()
+    calls = [i for i in unpack(pack.data).program if i.fields["kind"] == INSTR_RUN]
+    return [
+        model.instructions(kernels[o.kernel], i.params or {}, o.macs, o.outputs)
+        for o, i in zip(pack.ops, calls, strict=True)
+    ]
+
+
+def program_cost(work: Sequence[Sequence[Any]], program: Sequence[Instruction], model: LatencyModel) -> float:
+    """Predicted instructions of a hook's program; ``work`` has (kernel, MACs, outputs) of each of its calls."""
+    kernels = all_by_name()
+    calls = [i for i in program if i.fields["kind"] == INSTR_RUN]
+    return sum(
+        model.instructions(kernels[name], call.params or {}, macs, outputs)
+        for (name, macs, outputs), call in zip(work, calls, strict=True)
+    )
+
+
+def node_costs(pack: Pack, model: LatencyModel | None = None) -> list[int]:
     """Predicted instructions of every graph node, indexed by node number (views cost nothing)."""
-    model = model or CostModel()
-    nodes = 1 + max((o.node for o in pack.ops), default=-1)
-    costs = [0] * nodes
-    for info, cost in zip(pack.ops, model.ops(pack.ops), strict=True):
+    costs = [0.0] * (1 + max((o.node for o in pack.ops), default=-1))
+    for info, cost in zip(pack.ops, op_costs(pack, model), strict=True):
         costs[info.node] += cost
-    return costs
+    return [round(c) for c in costs]
 
 
-def hook_cost(spec: HookSpec, point: HookPoint, model: CostModel | None = None) -> tuple[int, int]:
+def hook_cost(spec: HookSpec, point: HookPoint, model: LatencyModel | None = None) -> tuple[int, int]:
     """Predicted instructions of (deciding, acting): acting is the exit's answer or the skip's repair."""
-    model = model or CostModel()
+    known = model or LatencyModel()
 
-    def total(graph_ops: list[tuple[str, int, int]]) -> int:
-        return sum(model.op(*op) for op in graph_ops)
+    def total(graph: Graph) -> int:
+        ops = lower(graph).ops
+        return round(sum(known.instructions(o.kernel, o.prepared.values, o.macs, o.outputs) for o in ops))
 
-    decide = lower(pooled_input(spec.net, point))
     then = spec.answer if spec.action == "exit" else spec.repair
-    acting = [(o.kernel.name, o.macs, o.outputs) for o in lower(then).ops] if then else []
-    return total([(o.kernel.name, o.macs, o.outputs) for o in decide.ops]), total(acting)
+    return total(pooled_input(spec.net, point)), total(then) if then else 0

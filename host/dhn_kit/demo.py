@@ -23,12 +23,12 @@ from dhn_kit.datasets import Dataset, load
 from dhn_kit.errors import DhnError
 from dhn_kit.firmware_build import FirmwareImage
 from dhn_kit.graph import Graph
+from dhn_kit.latency import load_latency
 from dhn_kit.onnx_import import import_onnx
 from dhn_kit.pack import Pack, pack
 from dhn_kit.playback import (
     BoardRun,
     Progress,
-    cost_model,
     install,
     measured_node_costs,
     play,
@@ -149,7 +149,7 @@ class _Turn:
     def costs(self) -> Costs:
         """Measured instructions per node of the main network, predicted ones for hooks that do not exist yet."""
         per_op = profile(self.client, self.board, self.tests[0][:PROFILED_IMAGES])
-        predicted = predicted_costs(self.packed, cost_model(self.board))
+        predicted = predicted_costs(self.packed, load_latency(self.board.name))
         return dataclasses.replace(predicted, nodes=measured_node_costs(self.packed, (int(n) for n in per_op)))
 
     def train(self, hook: Split, calibration: Split, costs: Costs) -> TrainResult:

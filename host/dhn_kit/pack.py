@@ -16,9 +16,10 @@ from dhn_kit.graph import Graph, Port, Quant, Tensor
 from dhn_kit.hookpoints import find_points
 from dhn_kit.hooks import HookPoint
 from dhn_kit.kernels import load_architecture
+from dhn_kit.latency import LatencyModel
 from dhn_kit.lower import Lowered, Op, Operand, lower
 from dhn_kit.records import ConstPool
-from dhn_kit.strategy import Cost, Policy, choose, default_cost
+from dhn_kit.strategy import Choice, Policy, choose
 
 #: Arena bytes that hooks own for a whole run, for what one hook leaves to a later one.
 KEEP_BYTES = 64
@@ -35,10 +36,11 @@ class OpInfo:
     node: int
     macs: int
     outputs: int
-    #: bytes of constants and of scratch, predicted instructions, and (kernel, why not) of the others
+    #: bytes of constants and of scratch, what the board was predicted to take, and (kernel, why not) of the others
     flash: int = 0
     scratch: int = 0
-    cost: float = 0.0
+    instructions: float = 0.0
+    cycles: float = 0.0
     others: tuple[tuple[str, str], ...] = ()
 
 
@@ -100,24 +102,21 @@ def pack(
     points: list[HookPoint] | None = None,
     hooks: bool = True,
     *,
-    cost: Cost | None = None,
+    latency: LatencyModel | None = None,
     policy: Policy | None = None,
 ) -> Pack:
     """Pack a quantised graph for a kernel architecture: lower, choose kernels, plan, write.
 
-    ``hooks=False`` leaves hook points out (for comparison only). ``cost`` predicts instructions; without it a coarse
-    rule does.
+    ``hooks=False`` leaves hook points out (for comparison only). ``latency`` is the board's; without it a coarse rule
+    guesses which kernels are the fast ones.
     """
     if points is None:
         points = find_points(graph) if hooks else []
-    lowered, choices = choose(lower(graph), arch, cost or default_cost, policy)
+    lowered, choices = choose(lower(graph), arch, latency, policy)
     steps = _steps(lowered, points)
     memory = _place(lowered, points, steps)
     data = write_main(lowered, points, steps, memory.offsets, memory.size, flavour=load_architecture(arch).flavour)
-    ops = [
-        OpInfo(o.name, o.kernel.op, o.kernel.name, o.node, o.macs, o.outputs, c.flash, c.scratch, c.cost, c.others)
-        for o, c in zip(lowered.ops, choices, strict=True)
-    ]
+    ops = [_op_info(o, c) for o, c in zip(lowered.ops, choices, strict=True)]
     return Pack(
         data,
         graph.name,
@@ -133,6 +132,22 @@ def pack(
         graph.source,
         {"writers": _writers(lowered)},
         lowered,
+    )
+
+
+def _op_info(op: Op, choice: Choice) -> OpInfo:
+    return OpInfo(
+        op.name,
+        op.kernel.op,
+        op.kernel.name,
+        op.node,
+        op.macs,
+        op.outputs,
+        choice.flash,
+        choice.scratch,
+        choice.instructions,
+        choice.cycles,
+        choice.others,
     )
 
 
@@ -499,7 +514,7 @@ def _port(value: dict[str, Any]) -> Port:
     return Port(**value)
 
 
-def _op_info(value: dict[str, Any]) -> OpInfo:
+def _read_op_info(value: dict[str, Any]) -> OpInfo:
     value["others"] = tuple((kernel, why) for kernel, why in value.get("others", ()))
     return OpInfo(**value)
 
@@ -522,7 +537,7 @@ def _from_meta(image: bytes, meta: dict[str, Any]) -> Pack:
         tensors=tensors,
         offsets=meta["offsets"],
         lifetimes={k: (v[0], v[1], v[2]) for k, v in meta["lifetimes"].items()},
-        ops=[_op_info(o) for o in meta["ops"]],
+        ops=[_read_op_info(o) for o in meta["ops"]],
         points=[_hook_point(p) for p in meta["points"]],
         steps=[(kind, index) for kind, index in meta["steps"]],
         arena_lower_bound=meta["arena_lower_bound"],

@@ -15,7 +15,7 @@ from dhn_kit import records
 from dhn_kit.board_client import BoardClient, Mode
 from dhn_kit.board_session import BoardSession, open_board
 from dhn_kit.boards import Board
-from dhn_kit.cost import CostModel, node_costs
+from dhn_kit.cost import node_costs
 from dhn_kit.errors import DhnError
 from dhn_kit.firmware_build import FirmwareImage, build_firmware
 from dhn_kit.pack import Pack
@@ -84,12 +84,6 @@ def profile(client: BoardClient, board: Board, q: Int8) -> npt.NDArray[np.int64]
         total = ticks if total is None else total + ticks
     assert total is not None, "profile() needs at least one input"
     return np.asarray(np.rint(total * (board.timer.instructions_per_tick or 1) / len(q)), np.int64)
-
-
-def cost_model(board: Board) -> CostModel:
-    """The board's fitted coefficients as a cost model."""
-    terms = {k: (t.get("mac", 0.0), t.get("output", 0.0), t.get("call", 0.0)) for k, t in board.cost.items()}
-    return CostModel(terms)
 
 
 def measured_node_costs(pack: Pack, per_op: Iterable[int]) -> list[int]:

@@ -4,49 +4,45 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Literal
 
 import numpy as np
 
 from dhn_kit.errors import DhnError
 from dhn_kit.kernels import Kernel, all_by_name, load_kernels
+from dhn_kit.latency import LatencyModel
 from dhn_kit.layouts import Unfit
 from dhn_kit.lower import Lowered, Op
 
-#: Predicted executed instructions of an op: (kernel, record fields, MACs, outputs).
-Cost = Callable[[Kernel, Mapping[str, Any], int, int], float]
+Goal = Literal["cycles", "instructions"]
 #: The knapsack's unit of flash: fine enough for layers of a few hundred bytes, coarse enough for a table in memory.
 FLASH_UNIT = 64
-
-
-def default_cost(kernel: Kernel, values: Mapping[str, Any], macs: int, outputs: int) -> float:
-    """Without a board's figures: kernels that come earlier in a chain are the faster ones."""
-    if kernel.arch == "ref":
-        return 6.0 * macs + 25.0 * outputs + 60.0
-    return 1.0 * macs + 8.0 * outputs + 60.0
 
 
 @dataclass(frozen=True)
 class Policy:
     """``flash_budget``: most bytes for the constants of all ops, None: no limit. ``scratch_budget``: the most that one
-    op may use, None: no limit. ``kernels``: names by op name, which are taken or refused with the reason.
+    op may use, None: no limit. ``goal``: what a choice minimises, estimated cycles or executed instructions.
+    ``kernels``: names by op name, which are taken or refused with the reason.
     """
 
     flash_budget: int | None = None
     scratch_budget: int | None = None
-    ram_first: bool = False
+    goal: Goal = "cycles"
     kernels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """``op`` with this kernel; ``cost`` in predicted instructions, ``flash`` the bytes of its constants."""
+    """``op`` with this kernel; ``cost`` is what the policy minimises, ``flash`` the bytes of its constants."""
 
     op: Op
     cost: float
     flash: int
+    instructions: float = 0.0
+    cycles: float = 0.0
 
     @property
     def scratch(self) -> int:
@@ -55,27 +51,30 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Choice:
-    """What was taken for one op, and why: ``others`` are (kernel, reason it was not taken)."""
+    """What was taken for one op, predicted, and why: ``others`` are (kernel, reason it was not taken)."""
 
     kernel: str
-    cost: float
+    instructions: float
+    cycles: float
     flash: int
     scratch: int
     others: tuple[tuple[str, str], ...] = ()
 
 
-def choose(lowered: Lowered, arch: str, cost: Cost, policy: Policy | None = None) -> tuple[Lowered, list[Choice]]:
+def choose(
+    lowered: Lowered, arch: str, latency: LatencyModel | None = None, policy: Policy | None = None
+) -> tuple[Lowered, list[Choice]]:
     """The same ops with kernels of `arch`, and what speaks for each.
 
-    Exact for the sum of predicted instructions under the flash budget (a multiple-choice knapsack solved by dynamic
-    programming over `FLASH_UNIT`). DhnError: a named kernel does not exist or does not cover its op, or a budget is
-    below what the smallest choice needs.
+    Exact for the sum of predicted cycles (or instructions) under the flash budget: a multiple-choice knapsack, solved
+    by dynamic programming over `FLASH_UNIT`. DhnError: a named kernel does not exist or does not cover its op, or a
+    budget is below what the smallest choice needs.
     """
-    policy = policy or Policy()
+    policy, latency = policy or Policy(), latency or LatencyModel()
     kernels = load_kernels(arch)
     found, refused = [], []
     for op in lowered.ops:
-        candidates, reasons = _candidates(op, kernels, cost, policy)
+        candidates, reasons = _candidates(op, kernels, latency, policy)
         found.append(candidates)
         refused.append(reasons)
     picked = _knapsack([_useful(c) for c in found], policy.flash_budget)
@@ -85,7 +84,7 @@ def choose(lowered: Lowered, arch: str, cost: Cost, policy: Policy | None = None
 
 
 def _candidates(
-    op: Op, kernels: Sequence[Kernel], cost: Cost, policy: Policy
+    op: Op, kernels: Sequence[Kernel], latency: LatencyModel, policy: Policy
 ) -> tuple[list[Candidate], list[tuple[str, str]]]:
     """Kernels that cover the op, and why the others of its operator do not."""
     wanted = policy.kernels.get(op.name)
@@ -99,12 +98,18 @@ def _candidates(
         if policy.scratch_budget is not None and made.scratch_bytes > policy.scratch_budget:
             reasons.append((kernel.name, f"needs {made.scratch_bytes} bytes of scratch"))
             continue
-        estimate = cost(kernel, made.prepared.values, op.macs, op.outputs)
-        candidates.append(Candidate(made, estimate, made.prepared.const_bytes))
+        candidates.append(_priced(made, latency, policy.goal))
     if not candidates:
         name, why = reasons[0]
         raise DhnError(f"kernel {name} cannot run '{op.name}': {why}; choose another one, or none")
     return candidates, reasons
+
+
+def _priced(op: Op, latency: LatencyModel, goal: Goal) -> Candidate:
+    shape = (op.kernel, op.prepared.values, op.macs, op.outputs)
+    instructions, cycles = latency.instructions(*shape), latency.cycles(*shape)
+    cost = cycles if goal == "cycles" else instructions
+    return Candidate(op, cost, op.prepared.const_bytes, instructions, cycles)
 
 
 def _named(op: Op, name: str) -> list[Kernel]:
@@ -157,9 +162,9 @@ def _choice(picked: Candidate, candidates: list[Candidate], refused: list[tuple[
         if c.op.kernel is picked.op.kernel:
             continue
         if c.cost >= picked.cost:
-            why = f"{c.cost / max(picked.cost, 1.0):.2f}x the instructions"
+            why = f"{c.cost / max(picked.cost, 1.0):.2f}x the {policy.goal}"
         else:
-            why = f"{c.flash - picked.flash} bytes more flash for {1 - c.cost / picked.cost:.0%} less instructions"
+            why = f"{c.flash - picked.flash} bytes more flash for {1 - c.cost / picked.cost:.0%} fewer {policy.goal}"
         others.append((c.op.kernel.name, why))
     op = picked.op
-    return Choice(op.kernel.name, picked.cost, picked.flash, op.scratch_bytes, tuple(others))
+    return Choice(op.kernel.name, picked.instructions, picked.cycles, picked.flash, op.scratch_bytes, tuple(others))

@@ -15,8 +15,9 @@ from dhn_kit.board_client import BoardClient, SamplerPolicy
 from dhn_kit.boards import Board
 from dhn_kit.bundle import BundleFile
 from dhn_kit.errors import DhnError
+from dhn_kit.latency import load_latency
 from dhn_kit.pack import Pack
-from dhn_kit.playback import Progress, Recorder, cost_model, silent
+from dhn_kit.playback import Progress, Recorder, silent
 from dhn_kit.samples import Sample
 from dhn_kit.store import SampleStore
 from dhn_kit.train.certify import predicted_costs
@@ -123,7 +124,7 @@ def train_from_store(
     """Hooks from everything the store has of this pack, costs by the board's model."""
     hook, calibration = splits(pack, store.load(pack.hash), calibration_share)
     options = replace(options, slot_bytes=board.hook_flash.slot_bytes)
-    return train(pack, hook, calibration, predicted_costs(pack, cost_model(board)), options)
+    return train(pack, hook, calibration, predicted_costs(pack, load_latency(board.name)), options)
 
 
 def options_for(risk: float, delta: float, actions: str, seed: int, version: int) -> Options:

@@ -36,8 +36,8 @@ def report(
       dhn-kit report model.dhn --hooks hooks.dhn --input test.npz --json
     """
     from dhn_kit import report as reporting
+    from dhn_kit.latency import load_latency
     from dhn_kit.pack import load_pack
-    from dhn_kit.playback import cost_model
     from dhn_kit.train.data import split_from_inputs
 
     target, packed = load_target(board), load_pack(pack)
@@ -50,7 +50,7 @@ def report(
     x, y = load_xy(inputs)
     with console.busy("running the twin"):
         split = split_from_inputs(packed, canonical(packed, x, str(inputs)), y)
-        data = reporting.gather_file(packed, bundle, split, cost_model(target), target.title)
+        data = reporting.gather_file(packed, bundle, split, load_latency(target.name), target.title)
         reporting.write_report(output, data)
     if json:
         console.emit_json({"report": str(output), "full": data.full, "points": data.points})

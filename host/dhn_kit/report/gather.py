@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from dhn_kit.bundle import BundleFile, bundle_file, hook_order, with_thresholds
-from dhn_kit.cost import CostModel
+from dhn_kit.cost import program_cost
 from dhn_kit.errors import DhnError
 from dhn_kit.hooks import ALWAYS, NEVER, Bundle
+from dhn_kit.latency import LatencyModel
 from dhn_kit.pack import Pack
 from dhn_kit.report.report import Figures, ReportData, figures, memory_blocks
 from dhn_kit.train import baselines, certify
@@ -19,6 +20,7 @@ from dhn_kit.train.certify import Costs
 from dhn_kit.train.data import Split
 from dhn_kit.train.thresholds import Stage
 from dhn_kit.twin import Twin
+from dhn_kit.unpack import unpack
 
 
 def gather(
@@ -33,16 +35,14 @@ def gather(
 
 
 def gather_file(
-    pack: Pack, file: BundleFile, split: Split, model: CostModel, board: str, counting: str = "predicted"
+    pack: Pack, file: BundleFile, split: Split, model: LatencyModel, board: str, counting: str = "predicted"
 ) -> ReportData:
     """`gather` for a bundle that was read from a file; costs by a board's model."""
     costs = certify.predicted_costs(pack, model)
 
-    def total(ops: list[list[Any]]) -> float:
-        return float(sum(model.op(kernel, macs, outputs) for kernel, macs, outputs in ops))
-
+    programs = unpack(file.data).hook_programs
     stages = []
-    for hook in file.hooks:
+    for hook, (decide, act) in zip(file.hooks, programs, strict=True):
         point = pack.points[hook["point"]]
         skips = hook["action"] == "skip" and point.skip is not None
         saved = costs.between(point.node, point.skip[2]) if skips and point.skip else 0.0
@@ -51,8 +51,8 @@ def gather_file(
                 hook["name"],
                 hook["action"],
                 costs.before(point.node),
-                total(hook["decide"]),
-                total(hook["act"]),
+                program_cost(hook["decide"], decide, model),
+                program_cost(hook["act"], act, model),
                 saved,
             )
         )

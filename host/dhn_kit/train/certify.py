@@ -14,6 +14,7 @@ from dhn_kit.bundle import hook_order, pack_bundle
 from dhn_kit.errors import DhnError
 from dhn_kit.hooks import Bundle, Certificate, HookPoint, HookSpec
 from dhn_kit.int_reference import run_int8
+from dhn_kit.latency import LatencyModel
 from dhn_kit.pack import Pack
 from dhn_kit.train.data import Ints, Split
 from dhn_kit.train.exits import margin
@@ -39,7 +40,7 @@ class Costs:
         return float(sum(self.nodes[node:stop]))
 
 
-def predicted_costs(pack: Pack, model: cost.CostModel | None = None) -> Costs:
+def predicted_costs(pack: Pack, model: LatencyModel | None = None) -> Costs:
     """Costs by a board's fitted model."""
     return Costs(cost.node_costs(pack, model), lambda spec, point: cost.hook_cost(spec, point, model))
 

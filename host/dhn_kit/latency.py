@@ -1,0 +1,102 @@
+"""Predicts what a kernel call costs on a board: a sum of terms over the call's shape, fitted to counted runs."""
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dhn_kit import expressions, resources
+from dhn_kit.errors import DhnError
+from dhn_kit.kernels import Kernel
+
+#: Instructions per multiply-accumulate, per output and per call, of a kernel that was never measured. References are
+#: Cortex-M4's; what is not a reference is there because it is faster.
+UNMEASURED_REF = (6.0, 25.0, 60.0)
+UNMEASURED = (1.5, 12.0, 60.0)
+
+
+@dataclass(frozen=True)
+class KernelLatency:
+    """``terms``: (expression over the record's fields and `derived`, instructions per unit). ``cpi``: estimated cycles
+    per instruction, 0 where nobody estimated them. ``within_10``: share of held-out layers predicted within 10 %, and
+    ``worst`` the largest relative error among these ``held_out`` layers."""
+
+    terms: tuple[tuple[str, float], ...]
+    cpi: float = 0.0
+    samples: int = 0
+    held_out: int = 0
+    within_10: float = 0.0
+    worst: float = 0.0
+
+
+@dataclass(frozen=True)
+class LatencyModel:
+    """``kernels`` by name. A kernel that was not measured gets a coarse rule."""
+
+    board: str = ""
+    kernels: Mapping[str, KernelLatency] = field(default_factory=dict)
+
+    def instructions(self, kernel: Kernel, values: Mapping[str, Any], macs: int, outputs: int) -> float:
+        """Executed instructions of one call with these record fields."""
+        known = self.kernels.get(kernel.name)
+        if known is None:
+            per_mac, per_output, per_call = UNMEASURED_REF if kernel.arch == "ref" else UNMEASURED
+            return per_mac * macs + per_output * outputs + per_call
+        scope = derived(values)
+        return max(1.0, sum(k * expressions.evaluate(term, scope) for term, k in known.terms))
+
+    def cycles(self, kernel: Kernel, values: Mapping[str, Any], macs: int, outputs: int) -> float:
+        """Estimated cycles where the board has an estimate for the kernel, instructions otherwise."""
+        known = self.kernels.get(kernel.name)
+        return self.instructions(kernel, values, macs, outputs) * ((known.cpi if known else 0.0) or 1.0)
+
+    def save(self, path: Path) -> None:
+        kernels = {name: asdict(k) for name, k in sorted(self.kernels.items())}
+        path.write_text(json.dumps({"board": self.board, "kernels": kernels}, indent=1) + "\n")
+
+
+def path_of(board: str) -> Path:
+    return resources.path("boards") / f"{board}.latency.json"
+
+
+def load_latency(board: str) -> LatencyModel:
+    """The board's model; an empty one where its kernels were never measured."""
+    path = path_of(board)
+    if not path.is_file():
+        return LatencyModel(board)
+    try:
+        table = json.loads(path.read_text())
+        kernels = {
+            name: KernelLatency(**{**k, "terms": tuple((str(t), float(v)) for t, v in k["terms"])})
+            for name, k in table["kernels"].items()
+        }
+    except (ValueError, KeyError, TypeError) as error:
+        raise DhnError(f"{path}: {error}; write it anew with 'dhn-kit latency --fit --board {board}'") from error
+    return LatencyModel(board, kernels)
+
+
+def _inside(out: int, stride: int, pad: int, dilation: int, kernel: int, size: int) -> int:
+    """Kernel taps that lie inside the image, summed over all output positions of one axis."""
+    return sum(0 <= o * stride - pad + k * dilation < size for o in range(out) for k in range(kernel))
+
+
+def derived(values: Mapping[str, Any]) -> dict[str, int]:
+    """The record's integers, and what follows from them: ``taps_h`` and ``taps_w``, taps inside the image per axis."""
+    found = {name: int(v) for name, v in values.items() if isinstance(v, int)}
+    for i, size in enumerate(values.get("shape", ())):
+        found[f"shape{i}"] = int(size)
+    if "kh" in values and "out_h" in values:
+        for axis, letter in (("h", "t"), ("w", "l")):
+            found[f"taps_{axis}"] = _inside(
+                found[f"out_{axis}"],
+                found[f"stride_{axis}"],
+                found[f"pad_{letter}"],
+                found.get(f"dilation_{axis}", 1),
+                found[f"k{axis}"],
+                found[f"in_{axis}"],
+            )
+    return found
