@@ -78,6 +78,11 @@ static inline void dhn_store16(void *p, uint32_t x)
 
 #else /* the host: the same names, computed */
 
+#undef DHN_DSP3
+#undef DHN_DSP2
+#undef DHN_DSP1
+#undef DHN_MEANS
+
 #define DHN_DSP3(name, text) static inline int32_t name(uint32_t a, uint32_t b, int32_t acc)
 #define DHN_DSP2(type, name, text, operands) static inline type name(uint32_t a, uint32_t b)
 #define DHN_DSP1(name, text) static inline uint32_t name(uint32_t a)

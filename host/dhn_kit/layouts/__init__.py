@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 from dhn_kit.kernels import Kernel
-from dhn_kit.layouts import common
+from dhn_kit.layouts import common, direct
 from dhn_kit.layouts.common import Call, Layout, Prepared, Unfit
 
 __all__ = ["LAYOUTS", "Call", "Layout", "Prepared", "Unfit", "prepare"]
 
 LAYOUTS: dict[str, Layout] = {
     "tflite": common.tflite,
+    "conv_s8": direct.conv_s8,
+    "conv_rows_s8": direct.conv_rows_s8,
 }
 
 
