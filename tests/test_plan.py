@@ -25,29 +25,36 @@ def problems(draw: st.DrawFn, max_buffers: int, max_size: int) -> Problem:
     names = [b.name for b in buffers]
     pairs = st.tuples(st.sampled_from(names), st.sampled_from(names)).filter(lambda p: p[0] != p[1])
     conflicts = draw(st.frozensets(pairs, max_size=4)) if count > 1 else frozenset()
-    return Problem(tuple(buffers), conflicts, draw(st.sampled_from([1, 4, 8])))
+    # An operator's result starts in the step in which its input ends.
+    chained = [(b.name, a.name) for a in buffers for b in buffers if a.start < b.start == a.end - 1 and b.end > b.start]
+    chosen = draw(st.lists(st.sampled_from(chained), unique=True)) if chained else []
+    overlaps = {pair: draw(st.integers(0, max_size + 4)) for pair in chosen}
+    return Problem(tuple(buffers), conflicts, draw(st.sampled_from([1, 4, 8])), overlaps)
+
+
+def clash(problem: Problem, a: Buffer, at: int, b: Buffer, bt: int) -> bool:
+    """Whether a at `at` and b at `bt` break the problem's rules."""
+    in_conflict = bool({(a.name, b.name), (b.name, a.name)} & problem.conflicts)
+    if at >= bt + b.size or bt >= at + a.size or not (in_conflict or max(a.start, b.start) < min(a.end, b.end)):
+        return False
+    for low, low_at, high, high_at in ((a, at, b, bt), (b, bt, a, at)):
+        least = problem.overlaps.get((low.name, high.name))
+        if least is not None and high_at - low_at >= least and not in_conflict:
+            return False
+    return True
 
 
 def brute_force(problem: Problem) -> int:
     """Smallest arena over all orders in which buffers are stacked, each as low as it goes; bytes, aligned."""
     best = None
     for order in permutations(problem.buffers):
-        offsets: dict[str, int] = {}
+        placed: list[tuple[Buffer, int]] = []
         for b in order:
-            clash = [
-                c
-                for c in problem.buffers
-                if c.name in offsets
-                and (
-                    max(b.start, c.start) < min(b.end, c.end)
-                    or {(b.name, c.name), (c.name, b.name)} & problem.conflicts
-                )
-            ]
             offset = 0
-            while any(offset < offsets[c.name] + c.size and offsets[c.name] < offset + b.size for c in clash):
+            while any(clash(problem, b, offset, c, at) for c, at in placed):
                 offset += problem.align
-            offsets[b.name] = offset
-        top = max((offsets[b.name] + b.size for b in problem.buffers), default=0)
+            placed.append((b, offset))
+        top = max((at + b.size for b, at in placed), default=0)
         size = -(-top // problem.align) * problem.align
         best = size if best is None else min(best, size)
     assert best is not None
@@ -116,6 +123,33 @@ def test_a_conflict_keeps_buffers_apart_whose_lifetimes_do_not_meet() -> None:
     assert solve(Problem(pair)).size == 12
     plan = solve(Problem(pair, frozenset({("b", "a")})))
     assert (plan.size, plan.lower_bound) == (24, 24)
+
+
+def chain(leads: dict[tuple[str, str], int], conflicts: frozenset[tuple[str, str]] = frozenset()) -> Problem:
+    """A tensor that stays, and three of one size after each other, each made from the one before."""
+    buffers = [Buffer("stays", 100, 0, 4), *(Buffer(f"t{i}", 100, i, i + 2) for i in range(3))]
+    return Problem(tuple(buffers), conflicts, overlaps=leads)
+
+
+def test_a_result_may_trail_its_input_by_the_lead() -> None:
+    plan = solve(chain({("t1", "t0"): 10, ("t2", "t1"): 8}))
+    # 10 rounded up to the alignment, and 8, below the first one.
+    assert (plan.size, plan.lower_bound, plan.proven_optimal) == (220, 212, True)
+    assert plan.offsets["t0"] - plan.offsets["t1"] >= 10 and plan.offsets["t1"] - plan.offsets["t2"] >= 8
+
+
+def test_a_result_may_take_its_inputs_place_where_the_lead_is_zero() -> None:
+    plan = solve(chain({("t1", "t0"): 0, ("t2", "t1"): 0}))
+    assert (plan.size, plan.lower_bound) == (200, 200)
+
+
+def test_a_lead_beyond_the_result_is_no_worse_than_lying_apart() -> None:
+    assert solve(chain({("t1", "t0"): 500})).size == solve(chain({})).size == 300
+
+
+def test_a_conflict_outweighs_a_lead() -> None:
+    plan = solve(chain({("t1", "t0"): 0, ("t2", "t1"): 0}, frozenset({("t0", "t1")})))
+    assert plan.size == 300
 
 
 def test_an_empty_problem_needs_no_bytes() -> None:

@@ -54,3 +54,27 @@ def test_conflicts_bind_in_either_order_of_names() -> None:
     reversed_pair = replace(PROBLEM, conflicts=frozenset({("d", "a")}))
     with pytest.raises(ValueError, match="overlap"):
         validate(reversed_pair, planted(d=0))
+
+
+OVERLAPPING = replace(PROBLEM, overlaps={("c", "b"): 4})
+SLID = planted(b=12, c=8)
+
+
+def test_buffers_may_share_bytes_as_the_lead_allows() -> None:
+    validate(OVERLAPPING, SLID)
+
+
+@pytest.mark.parametrize(
+    ("problem", "offsets"),
+    [
+        (OVERLAPPING, {"c": 12}),
+        (OVERLAPPING, {"c": 16}),
+        (PROBLEM, {}),
+        (replace(PROBLEM, overlaps={("b", "c"): 4}), {}),
+        (replace(OVERLAPPING, conflicts=frozenset({("b", "c")})), {}),
+    ],
+)
+def test_a_result_too_close_to_its_input_is_named(problem: Problem, offsets: dict[str, int]) -> None:
+    placed = replace(SLID, offsets=SLID.offsets | offsets, size=28)
+    with pytest.raises(ValueError, match="overlap"):
+        validate(problem, placed)

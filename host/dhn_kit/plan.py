@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,16 @@ class Buffer:
 
 @dataclass(frozen=True)
 class Problem:
-    """``conflicts`` are pairs of names that must lie apart although their lifetimes do not meet."""
+    """``conflicts`` are pairs of names that must lie apart, whatever their lifetimes and `overlaps` say.
+
+    ``overlaps[below, above]`` loosens the rule for two buffers whose lifetimes meet: they may also share bytes if
+    `above` starts at least so many bytes after the start of `below`.
+    """
 
     buffers: tuple[Buffer, ...]
     conflicts: frozenset[tuple[str, str]] = frozenset()
     align: int = 4
+    overlaps: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -48,10 +53,10 @@ MAX_EXACT_BUFFERS = 600
 def solve(problem: Problem, budget_s: float = 2.0, seed: int = 0) -> Plan:
     """The best plan that greedy orders, then an exact branch and bound find within the budget.
 
-    ``lower_bound`` is the heaviest set of buffers that must all lie apart, as far as it was looked for; no plan can
-    be smaller. ``proven_optimal`` says that the bound was reached or that the search was exhausted.
-    The exact search is after Moffitt, "MiniMalloc: A Lightweight Memory Allocator for Hardware-Accelerated Machine
-    Learning" (ASPLOS 2023).
+    ``lower_bound`` is the heaviest set of buffers that must all lie apart, less the bytes that its members may share,
+    as far as it was looked for; no plan can be smaller. ``proven_optimal`` says that the bound was reached or that the
+    search was exhausted. The exact search is after Moffitt, "MiniMalloc: A Lightweight Memory Allocator for
+    Hardware-Accelerated Machine Learning" (ASPLOS 2023); overlaps are an addition.
     """
     model = _Model(problem)
     best = _best_greedy(model, random.Random(seed), int(budget_s * ORDERS_PER_SECOND))
@@ -62,76 +67,100 @@ def solve(problem: Problem, budget_s: float = 2.0, seed: int = 0) -> Plan:
         best = search.best or best
         size = model.height(best)
     unit = problem.align
-    offsets = {b.name: o * unit for b, o in zip(problem.buffers, best, strict=True)}
+    offsets = {b.name: o * unit for b, o in zip(model.buffers, best, strict=True)}
     return Plan(offsets, size * unit, model.lower_bound * unit, proven or size == model.lower_bound)
 
 
 class _Model:
-    """The problem in units of the alignment, with buffers as numbers and who must lie apart from whom."""
+    """The problem in units of the alignment, with buffers as numbers.
+
+    ``gap[i][j]`` is there for every pair that must not share all bytes: if j lies above i, it starts so far behind i's
+    start. It is i's size, or less where the two may overlap. Buffers are numbered by falling start, so that of a pair
+    that may overlap the lower one, a result, has the smaller number.
+    """
 
     def __init__(self, problem: Problem) -> None:
-        index = {b.name: i for i, b in enumerate(problem.buffers)}
+        self.buffers = sorted(problem.buffers, key=lambda b: -b.start)
+        index = {b.name: i for i, b in enumerate(self.buffers)}
         if len(index) != len(problem.buffers):
             raise ValueError("two buffers have the same name")
-        self.buffers = problem.buffers
-        self.sizes = [-(-b.size // problem.align) for b in problem.buffers]
-        self.apart: list[set[int]] = [set() for _ in self.sizes]
-        self.cliques: list[list[int]] = []
-        self._meet_in_time(problem.buffers)
+        self.sizes = [-(-b.size // problem.align) for b in self.buffers]
+        self.gap: list[dict[int, int]] = [{} for _ in self.sizes]
+        cliques = self._meet_in_time()
+        for (below, above), least in problem.overlaps.items():
+            i, j = index[below], index[above]
+            if j in self.gap[i]:
+                self.gap[i][j] = min(self.gap[i][j], -(-least // problem.align))
         for first, second in problem.conflicts:
             if first != second:
-                self.apart[index[first]].add(index[second])
-                self.apart[index[second]].add(index[first])
-        self._extend_cliques((index[a], index[b]) for a, b in sorted(problem.conflicts))
-        self.lower_bound = max((sum(self.sizes[i] for i in c) for c in self.cliques), default=0)
+                self._keep_apart(index[first], index[second])
+        pairs = ({index[a], index[b]} for a, b in sorted(problem.conflicts))
+        self.cliques = self._extended([*cliques, *pairs])
+        self.lower_bound = max((self.weight(c) for c in self.cliques), default=0)
 
-    def _meet_in_time(self, buffers: Sequence[Buffer]) -> None:
+    def _keep_apart(self, i: int, j: int) -> None:
+        self.gap[i][j] = self.sizes[i]
+        self.gap[j][i] = self.sizes[j]
+
+    def _meet_in_time(self) -> list[set[int]]:
         # What is alive grows only where a buffer starts, so the starts are all the steps worth looking at.
-        for step in sorted({b.start for b in buffers}):
-            alive = [i for i, b in enumerate(buffers) if b.start <= step < b.end]
-            self.cliques.append(alive)
+        cliques = []
+        for step in sorted({b.start for b in self.buffers}):
+            alive = {i for i, b in enumerate(self.buffers) if b.start <= step < b.end}
+            cliques.append(alive)
             for i in alive:
-                self.apart[i].update(j for j in alive if j != i)
-        self.cliques += [[i] for i, b in enumerate(buffers) if b.start >= b.end]
+                for j in alive - {i}:
+                    self._keep_apart(i, j)
+        return cliques + [{i} for i, b in enumerate(self.buffers) if b.start >= b.end]
 
-    def _extend_cliques(self, pairs: Iterable[tuple[int, int]]) -> None:
+    def shared(self, i: int, j: int) -> int:
+        """The most that i and j can have in common."""
+        below = max(0, min(self.sizes[j], self.sizes[i] - self.gap[i][j]))
+        above = max(0, min(self.sizes[i], self.sizes[j] - self.gap[j][i]))
+        return max(below, above)
+
+    def weight(self, clique: Iterable[int]) -> int:
+        """No plan can put these into less: their sum, less what every two of them may share."""
+        members = list(clique)
+        twice = sum(self.shared(i, j) for i in members for j in members if i != j)
+        return sum(self.sizes[i] for i in members) - twice // 2
+
+    def _extended(self, seeds: Iterable[set[int]]) -> list[list[int]]:
         """Every set that must lie apart, grown by the largest buffers that conflict with all of it."""
         by_size = sorted(range(len(self.sizes)), key=lambda i: -self.sizes[i])
-        seeds = [set(c) for c in self.cliques] + [{a, b} for a, b in pairs]
         grown: dict[frozenset[int], None] = {}
         for seed in seeds:
-            common = set.intersection(*(self.apart[i] for i in seed)) if seed else set()
+            common = set.intersection(*(set(self.gap[i]) for i in seed)) if seed else set()
             for i in by_size:
-                if i in common:
+                if i in common and sum(self.shared(i, j) for j in seed) < self.sizes[i]:
                     seed.add(i)
-                    common &= self.apart[i]
+                    common &= self.gap[i].keys()
             grown[frozenset(seed)] = None
-        self.cliques = [sorted(c) for c in grown]
+        return [sorted(c) for c in grown]
 
     def height(self, offsets: Sequence[int]) -> int:
         return max((o + s for o, s in zip(offsets, self.sizes, strict=True)), default=0)
 
 
-_Fit = Callable[[list[tuple[int, int]], int], int]
+_Fit = Callable[[list[tuple[int, int]]], int]
 
 
-def _first_fit(taken: list[tuple[int, int]], size: int) -> int:
-    """Lowest place for ``size`` between the sorted (start, end) spans."""
+def _first_fit(barred: list[tuple[int, int]]) -> int:
+    """Lowest place outside the open spans, which are sorted."""
     low = 0
-    for start, end in taken:
-        if start - low >= size:
+    for start, end in barred:
+        if start >= low:
             return low
         low = max(low, end)
     return low
 
 
-def _best_fit(taken: list[tuple[int, int]], size: int) -> int:
-    """Tightest gap that holds ``size``; above everything where there is none."""
+def _best_fit(barred: list[tuple[int, int]]) -> int:
+    """Lowest place of the tightest gap between the open spans; above them all where there is none."""
     low, best, slack = 0, -1, 0
-    for start, end in taken:
-        gap = start - low
-        if gap >= size and (best < 0 or gap - size < slack):
-            best, slack = low, gap - size
+    for start, end in barred:
+        if start >= low and (best < 0 or start - low < slack):
+            best, slack = low, start - low
         low = max(low, end)
     return low if best < 0 else best
 
@@ -139,14 +168,17 @@ def _best_fit(taken: list[tuple[int, int]], size: int) -> int:
 def _place(model: _Model, order: Sequence[int], fit: _Fit) -> list[int]:
     offsets = [-1] * len(order)
     for i in order:
-        taken = sorted((offsets[j], offsets[j] + model.sizes[j]) for j in model.apart[i] if offsets[j] >= 0)
-        offsets[i] = fit(taken, model.sizes[i])
+        # Where i must not start: from too close below to too close above each of those that have their place.
+        barred = [
+            (offsets[j] - above, offsets[j] + model.gap[j][i]) for j, above in model.gap[i].items() if offsets[j] >= 0
+        ]
+        offsets[i] = fit(sorted(barred))
     return offsets
 
 
 def _greedy_orders(model: _Model) -> list[list[int]]:
     """By size (as TFLite Micro does), lifetime, area, number of conflicts, and order of execution."""
-    sizes, buffers, apart = model.sizes, model.buffers, model.apart
+    sizes, buffers, apart = model.sizes, model.buffers, model.gap
     keys: list[Callable[[int], tuple[int, ...]]] = [
         lambda i: (-sizes[i], buffers[i].start),
         lambda i: (buffers[i].start - buffers[i].end, -sizes[i]),
@@ -179,12 +211,14 @@ class _Search:
     """Depth-first search over the plans in which every buffer rests on the floor or on another one.
 
     Any plan can be pushed down into that form without growing. Buffers are placed by rising offset, so that a buffer
-    lies exactly on the highest of those placed before it that it must be apart from; equal offsets are tried in
-    one order only.
+    lies as low as those placed before it let it; equal offsets are tried in one order only.
     """
 
     def __init__(self, model: _Model, size: int, nodes: int) -> None:
         self.model = model
+        self.shared = [
+            [(i, j, model.shared(i, j)) for i in c for j in c if i < j and model.shared(i, j)] for c in model.cliques
+        ]
         self.size = size
         self.nodes = nodes
         self.best: list[int] | None = None
@@ -217,23 +251,25 @@ class _Search:
         # A buffer that fits wholly below another's place can be moved there in any plan that puts it higher.
         ceiling = min(floors[i] + max(sizes[i], 1) for i in todo)
         allowed = (i for i in todo if last <= floors[i] < ceiling and (floors[i] > last or i > last_index))
-        return sorted(allowed, key=lambda i: (floors[i], -sizes[i] * (1 + len(self.model.apart[i])), i))
+        return sorted(allowed, key=lambda i: (floors[i], -sizes[i] * (1 + len(self.model.gap[i])), i))
 
     def _raised(self, floors: list[int], placed: int) -> list[int]:
-        top = floors[placed] + self.model.sizes[placed]
         raised = list(floors)
-        for j in self.model.apart[placed]:
-            raised[j] = max(raised[j], top)
+        for j, least in self.model.gap[placed].items():
+            raised[j] = max(raised[j], floors[placed] + least)
         return raised
 
     def _can_improve(self, floors: list[int], last: int) -> bool:
         """False where some set of buffers that must lie apart cannot stay below the best size any more."""
-        for clique in self.model.cliques:
+        for clique, shared in zip(self.model.cliques, self.shared, strict=True):
             lowest, remaining = self.size, 0
             for i in clique:
                 if self.offsets[i] < 0:
                     lowest = min(lowest, floors[i])
                     remaining += self.model.sizes[i]
+            for i, j, most in shared:
+                if self.offsets[i] < 0 and self.offsets[j] < 0:
+                    remaining -= most
             if remaining and max(lowest, last) + remaining >= self.size:
                 return False
         return True

@@ -16,7 +16,9 @@ def validate(problem: Problem, plan: Plan) -> None:
     for buffer in problem.buffers:
         _validate_place(problem, plan, buffer)
     for first, second in combinations(problem.buffers, 2):
-        if _must_lie_apart(problem, first, second) and _share_bytes(plan, first, second):
+        if not _share_bytes(plan, first, second) or not _meet(problem, first, second):
+            continue
+        if not (_may_overlap(problem, plan, first, second) or _may_overlap(problem, plan, second, first)):
             raise ValueError(f"{_where(plan, first)} and {_where(plan, second)} overlap")
     if plan.lower_bound > plan.size:
         raise ValueError(f"the plan's {plan.size} bytes refute its lower bound of {plan.lower_bound}")
@@ -32,11 +34,20 @@ def _validate_place(problem: Problem, plan: Plan, buffer: Buffer) -> None:
         raise ValueError(f"{_where(plan, buffer)} reaches beyond the plan's {plan.size} bytes")
 
 
-def _must_lie_apart(problem: Problem, first: Buffer, second: Buffer) -> bool:
+def _in_conflict(problem: Problem, first: Buffer, second: Buffer) -> bool:
     pair = (first.name, second.name)
-    if pair in problem.conflicts or pair[::-1] in problem.conflicts:
-        return True
-    return max(first.start, second.start) < min(first.end, second.end)
+    return pair in problem.conflicts or pair[::-1] in problem.conflicts
+
+
+def _meet(problem: Problem, first: Buffer, second: Buffer) -> bool:
+    return _in_conflict(problem, first, second) or max(first.start, second.start) < min(first.end, second.end)
+
+
+def _may_overlap(problem: Problem, plan: Plan, below: Buffer, above: Buffer) -> bool:
+    least = problem.overlaps.get((below.name, above.name))
+    if least is None or _in_conflict(problem, below, above):
+        return False
+    return plan.offsets[above.name] - plan.offsets[below.name] >= least
 
 
 def _share_bytes(plan: Plan, first: Buffer, second: Buffer) -> bool:
