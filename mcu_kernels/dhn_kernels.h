@@ -39,7 +39,8 @@ enum {
     DHN_OP_LUT = 9,
     DHN_OP_SOFTMAX = 10,
     DHN_OP_COPY = 11,
-    DHN_OP_FILL = 12
+    DHN_OP_FILL = 12,
+    DHN_OP_ADD_TABLE = 13 /* addition of equal shapes, one operand by table */
 };
 
 /* Bytes that one call of a kernel reads or uses: constants in the order of the record's offsets, and scratch. */
@@ -110,6 +111,19 @@ typedef struct {
     int32_t b_mult, b_shift;
     int32_t out_mult, out_shift;
 } dhn_binary_t;
+
+/* Addition or subtraction of `count` values each, one of which, y, is looked up: with sum = table[y as a byte] + x * factor,
+ * int32 table of 256, modulo 2^32. Variant 0x40 makes out = sum >> 22, saturated to int8. Variant 0x41 requantises the sum:
+ * its doubled high product with the multiplier that `scale` says (2 * mult - 2^32), then times `round` / 2^32, halves away
+ * from zero, plus out_zp. x is in0 and y in1, or with `swap` the other way round. In place on either. */
+typedef struct {
+    uint32_t count;
+    uint32_t table;
+    int32_t factor;
+    int32_t scale, round;
+    int16_t out_zp;
+    uint16_t swap;
+} dhn_add_table_t;
 
 /* Windows that reach over the border count only the pixels inside; every window holds at least one. */
 typedef struct {

@@ -203,12 +203,19 @@ static bool copy_ok(const dhn_copy_t *p, extent_t *x)
 static uint32_t params_bytes(uint32_t op)
 {
     static const uint8_t size[] = {
-        [DHN_OP_CONV] = sizeof(dhn_conv_t),     [DHN_OP_DEPTHWISE] = sizeof(dhn_conv_t),
-        [DHN_OP_FC] = sizeof(dhn_fc_t),         [DHN_OP_ADD] = sizeof(dhn_binary_t),
-        [DHN_OP_MUL] = sizeof(dhn_binary_t),    [DHN_OP_AVG_POOL] = sizeof(dhn_pool_t),
-        [DHN_OP_MAX_POOL] = sizeof(dhn_pool_t), [DHN_OP_MEAN] = sizeof(dhn_mean_t),
-        [DHN_OP_LUT] = sizeof(dhn_lut_t),       [DHN_OP_SOFTMAX] = sizeof(dhn_softmax_t),
-        [DHN_OP_COPY] = sizeof(dhn_copy_t),     [DHN_OP_FILL] = sizeof(dhn_fill_t),
+        [DHN_OP_CONV] = sizeof(dhn_conv_t),
+        [DHN_OP_DEPTHWISE] = sizeof(dhn_conv_t),
+        [DHN_OP_FC] = sizeof(dhn_fc_t),
+        [DHN_OP_ADD] = sizeof(dhn_binary_t),
+        [DHN_OP_MUL] = sizeof(dhn_binary_t),
+        [DHN_OP_AVG_POOL] = sizeof(dhn_pool_t),
+        [DHN_OP_MAX_POOL] = sizeof(dhn_pool_t),
+        [DHN_OP_MEAN] = sizeof(dhn_mean_t),
+        [DHN_OP_LUT] = sizeof(dhn_lut_t),
+        [DHN_OP_SOFTMAX] = sizeof(dhn_softmax_t),
+        [DHN_OP_COPY] = sizeof(dhn_copy_t),
+        [DHN_OP_FILL] = sizeof(dhn_fill_t),
+        [DHN_OP_ADD_TABLE] = sizeof(dhn_add_table_t),
     };
     return (op < sizeof size) ? size[op] : 0u;
 }
@@ -232,6 +239,11 @@ static bool params_ok(const dhn_space_t *s, uint32_t op, const void *params, dhn
     case DHN_OP_SOFTMAX: return softmax_ok(s, params, x) && fits_plain(params, fits, x);
     case DHN_OP_COPY: return copy_ok(params, x) && fits_plain(params, fits, x);
     case DHN_OP_FILL: x->out = ((const dhn_fill_t *)params)->count; return fits_plain(params, fits, x);
+    case DHN_OP_ADD_TABLE: {
+        const dhn_add_table_t *const p = params;
+        x->in0 = x->in1 = x->out = p->count;
+        return constant(s, p->table, 256u * 4u) && fits_plain(params, fits, x);
+    }
     default: return false;
     }
 }

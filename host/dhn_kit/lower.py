@@ -168,7 +168,9 @@ class _Builder:
             "groups": a.get("groups", 1) if node.op == "conv2d" else 1,
         }
         outputs = int(np.prod(out_shape))
-        self._emit_weighted(node, fixed, macs=outputs * macs_per_output, outputs=outputs)
+        self._emit_weighted(
+            node, fixed, macs=outputs * macs_per_output, outputs=outputs, in_place=in_shape == out_shape
+        )
 
     def _conv2d(self, node: Node) -> None:
         _, kh, kw, depth = node.attrs["weight"].shape

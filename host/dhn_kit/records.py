@@ -104,9 +104,10 @@ LUT = _record("dhn_lut_t", "count:I table:I")
 SOFTMAX = _record("dhn_softmax_t", "rows:H c:H table:I")
 COPY = _record("dhn_copy_t", "shape:3H reserved:H in_stride:3I out_stride:3I")
 FILL = _record("dhn_fill_t", "count:I value:i")
+ADD_TABLE = _record("dhn_add_table_t", "count:I table:I factor:i scale:i round:i out_zp:h swap:H")
 
 #: In the order in which the twin reports its sizes.
-ALL = (HEADER, IO_TENSOR, INSTR, POINT, HOOK, CONV, FC, BINARY, POOL, MEAN, LUT, SOFTMAX, COPY, FILL)
+ALL = (HEADER, IO_TENSOR, INSTR, POINT, HOOK, CONV, FC, BINARY, POOL, MEAN, LUT, SOFTMAX, COPY, FILL, ADD_TABLE)
 
 #: Parameter record per operator (the high byte of a kernel's id).
 PARAMS: dict[int, Record] = {
@@ -122,6 +123,7 @@ PARAMS: dict[int, Record] = {
     10: SOFTMAX,
     11: COPY,
     12: FILL,
+    13: ADD_TABLE,
 }
 #: Fields that hold offsets of constants.
 CONST_FIELDS = ("weight", "bias", "mult", "shift", "table")

@@ -153,6 +153,18 @@ static inline int32_t dhn_ssat8(int32_t x)
 #endif
 }
 
+/* x >> 22, saturated to int8. */
+static inline int32_t dhn_ssat8_asr22(int32_t x)
+{
+#if defined(__ARM_FEATURE_DSP)
+    int32_t r;
+    __asm__("ssat %0, #8, %1, asr #22" : "=r"(r) : "r"(x));
+    return r;
+#else
+    return dhn_ssat8(x >> 22);
+#endif
+}
+
 /* One channel's row of the fused table (host: layouts/common.py): requantisation in three instructions. */
 typedef struct {
     int32_t bias;  /* folded: bias - in_zp * sum(weights) */
