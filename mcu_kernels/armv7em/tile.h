@@ -31,8 +31,7 @@ static inline void dhn_store_pair(int8_t *out, int32_t a, int32_t b)
     dhn_store16(out, (uint32_t)((a & 0xFF) | (int32_t)((uint32_t)b << 8)));
 }
 
-/* Offsets of the outputs of pixels 1 and 2. What lies behind the last pixel is computed from stale values and stored where
- * pixel 0 follows. */
+/* Where a pixel's output lies when `count` are left. What lies behind the last one is stored where pixel 0 follows. */
 static inline int32_t dhn_pixel_offset(const dhn_group_t *g, int32_t pixel, int32_t count)
 {
     return (pixel < count) ? pixel * g->out_c : 0;
