@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dhn_kit.kernels import Kernel
-from dhn_kit.layouts import add, common, depthwise, direct
+from dhn_kit.layouts import add, common, depthwise, direct, fully_connected
 from dhn_kit.layouts.common import Call, Layout, Prepared, Unfit
 
 __all__ = ["LAYOUTS", "Call", "Layout", "Prepared", "Unfit", "prepare"]
@@ -14,6 +14,7 @@ LAYOUTS: dict[str, Layout] = {
     "conv_s8": direct.conv_s8,
     "conv_rows_s8": direct.conv_rows_s8,
     "depthwise_3x3": depthwise.depthwise_3x3,
+    "fc_pairs": fully_connected.fc_pairs,
     "add_shifted": add.add_shifted,
     "add_exact": add.add_exact,
 }

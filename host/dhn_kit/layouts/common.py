@@ -17,6 +17,11 @@ Int8Array = npt.NDArray[np.int8]
 Int32Array = npt.NDArray[np.int32]
 
 
+#: Largest right shift whose halves the fused arithmetic rounds rightly for any accumulator: beyond 2^(32 - e) the
+#: rounded value may be off by one, but is then so large that it saturates (2^(32 - 2e) >= 256).
+ANY_ACCUMULATOR = 12
+
+
 class Unfit(Exception):
     """This layer's numbers rule the kernel out; the text is a short phrase that says why."""
 
@@ -109,6 +114,27 @@ def fused_rows(call: Call, low: int = 2, high: int = 11) -> Int32Array:
         raise Unfit(f"right shifts from {e.min()} to {e.max()}, this kernel takes {low} to {high}")
     last = (np.int64(1) << (32 - e)) + (e < 12)
     rows = np.stack([folded_bias(call).astype(np.int64), 2 * mult - (1 << 32), last], axis=1)
+    return rows.astype(np.int32)
+
+
+def rows_with_exceptions(call: Call) -> Int32Array:
+    """(out_c, 4): folded bias, scale, round, shift; round 0 marks a channel that the fused arithmetic does not cover.
+
+    As `fused_rows`, but a channel's exponent may be anything: with |acc| <= B and right shift e >= 2 the product
+    t * (2^(32 - e) + 1) rounds rightly while B < 2^(32 - e), and one whose every value rounds to zero has round 1.
+    """
+    assert call.mult is not None and call.shift is not None
+    e, mult = exponents(call), call.mult.astype(np.int64)
+    # One more than |acc| * mult / 2^31 rounded: what the right shift meets.
+    bound = accumulator_bound(call)
+    high = (bound * np.abs(mult) >> 31) + 1
+    normal = (mult >= 1 << 30) & (e >= 2) & ((e <= ANY_ACCUMULATOR) | (bound + 1 < (np.int64(1) << (32 - e.clip(0)))))
+    silent = (bound < 1 << 30) & ((mult == 0) | ((e >= 1) & (high < (np.int64(1) << (e.clip(1) - 1)))))
+    rows = np.zeros((len(mult), 4), np.int64)
+    rows[:, 0] = folded_bias(call)
+    rows[:, 1] = np.where(silent, 0, np.where(normal, 2 * mult - (1 << 32), mult))
+    rows[:, 2] = np.where(silent, 1, np.where(normal, (np.int64(1) << (32 - e.clip(2))) + 1, 0))
+    rows[:, 3] = call.shift
     return rows.astype(np.int32)
 
 
