@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "host"))
 
-from dhn_kit.c_text import render  # noqa: E402
-from dhn_kit.kernels import all_kernels  # noqa: E402
+from dhn_kit.c_text import render
+from dhn_kit.kernels import all_kernels
 
 Path(sys.argv[1]).write_text(render("twin_registry.c.j2", kernels=list(all_kernels().values())))

@@ -24,7 +24,7 @@ ORDER = [
     "plan", "plan_validator", "lower", "strategy", "pack", "unpack", "bundle", "inspection", "cost", "poison",
     "twin", "optable",
     "firmware_build", "latency_fit",
-    "framing", "samples", "sample_stream", "link", "board_client", "board_session",
+    "framing", "samples", "sample_stream", "link", "board_client", "board_session", "kernel_rig",
     "store",
     "datasets", "risk", "train", "report",
     "project", "doctor",

@@ -41,6 +41,7 @@ class BoardSession:
         self.elf = elf
         self.workdir = workdir
         self.port = port
+        self.command: list[str] = []  # that started the emulator
         self._process: subprocess.Popen[bytes] | None = None
         self._stderr: IO[bytes] | None = None
 
@@ -59,7 +60,7 @@ class BoardSession:
 
     def start(self) -> Hello:
         """Power on and connect; the flash is as the last session left it."""
-        transport = self._connect()
+        transport = self.connect()
         self.client = BoardClient(Link(transport))
         try:
             hello = self.client.hello()
@@ -93,7 +94,8 @@ class BoardSession:
             self._stderr.close()
             self._stderr = None
 
-    def _connect(self) -> Transport:
+    def connect(self) -> Transport:
+        """Power on and nothing more: the bare line, for programs that do not speak the link's protocol."""
         if self.port is not None:
             return SerialTransport(self.port, self.board.link.baud)
         if self.board.emulator is None:
@@ -119,6 +121,7 @@ class BoardSession:
         return _over_socket(command, fd)
 
     def _launch(self, command: list[str], fd: int) -> None:
+        self.command = command
         if shutil.which(command[0]) is None:
             assert self.board.emulator is not None
             raise DhnError(f"{command[0]} is missing; install it with 'apt-get install {self.board.emulator.package}'")

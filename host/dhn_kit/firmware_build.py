@@ -9,9 +9,10 @@ import re
 import shutil
 import struct
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from dhn_kit import records, resources
 from dhn_kit.boards import Board
@@ -62,14 +63,27 @@ def build_firmware(
     """
     image = device_bytes(pack)
     generated = _generate(image, board, sample_bytes)
+    elf = build_program("app", generated, _kernels(image, board.flavour), board, out_dir, user_sources)
+    return _measure(elf, len(image))
+
+
+def build_program(
+    program: str,
+    generated: Mapping[str, str],
+    kernels: Sequence[Kernel],
+    board: Board,
+    out_dir: Path,
+    user_sources: Sequence[Path] = (),
+) -> Path:
+    """The ELF file of firmware/``program`` with generated sources (name to text) and kernels. DhnError as above."""
     out_dir.mkdir(parents=True, exist_ok=True)
-    key = _content_key(generated, board, user_sources)
+    key = _content_key([program, dict(generated), [k.name for k in kernels]], board, user_sources)
     stamp = out_dir / "firmware.json"
     if not _is_current(stamp, key):
         stamp.unlink(missing_ok=True)
-        elf = _compile(generated, _kernels(image, board.flavour), board, out_dir, user_sources)
+        elf = _compile(program, generated, kernels, board, out_dir, user_sources)
         stamp.write_text(json.dumps({"key": key, "elf": str(elf)}))
-    return _measure(Path(json.loads(stamp.read_text())["elf"]), len(image))
+    return Path(json.loads(stamp.read_text())["elf"])
 
 
 def _kernels(image: bytes, flavour: str) -> list[Kernel]:
@@ -112,9 +126,9 @@ def _op_count(image: bytes) -> int:
     return count
 
 
-def _content_key(generated: dict[str, str], board: Board, user_sources: Sequence[Path]) -> str:
+def _content_key(made_of: list[Any], board: Board, user_sources: Sequence[Path]) -> str:
     """Over everything that the result depends on but the compiler itself."""
-    digest = hashlib.sha256(json.dumps([generated, asdict(board)], sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([made_of, asdict(board)], sort_keys=True).encode())
     folders = [resources.path("firmware"), resources.path("mcu_kernels"), resources.path("cmake")]
     files = sorted({f for folder in folders for pattern in SOURCES for f in folder.rglob(pattern)})
     for file in [*files, resources.path("CMakeLists.txt"), *user_sources]:
@@ -131,7 +145,12 @@ def _is_current(stamp: Path, key: str) -> bool:
 
 
 def _compile(
-    generated: dict[str, str], kernels: list[Kernel], board: Board, out_dir: Path, user_sources: Sequence[Path]
+    program: str,
+    generated: Mapping[str, str],
+    kernels: Sequence[Kernel],
+    board: Board,
+    out_dir: Path,
+    user_sources: Sequence[Path],
 ) -> Path:
     source, build = out_dir.resolve() / "generated", out_dir.resolve() / "build"
     source.mkdir(exist_ok=True)
@@ -142,13 +161,13 @@ def _compile(
     if shutil.which(board.core.compiler) is None:
         package = COMPILER_PACKAGES.get(board.core.compiler, board.core.compiler)
         raise DhnError(f"compiler {board.core.compiler} is missing; install it with 'apt-get install {package}'")
-    _run([_tool("cmake"), *_configuration(kernels, board, source, build, user_sources)], board)
+    _run([_tool("cmake"), *_configuration(program, kernels, board, source, build, user_sources)], board)
     _run([_tool("cmake"), "--build", str(build)], board)
     return build / "firmware" / "firmware.elf"
 
 
 def _configuration(
-    kernels: list[Kernel], board: Board, source: Path, build: Path, user_sources: Sequence[Path]
+    program: str, kernels: Sequence[Kernel], board: Board, source: Path, build: Path, user_sources: Sequence[Path]
 ) -> list[str]:
     folder = resources.path("mcu_kernels")
     files = sorted({str(folder / k.arch / k.source) for k in kernels})
@@ -156,6 +175,7 @@ def _configuration(
         "CMAKE_BUILD_TYPE": "None",
         "CMAKE_MAKE_PROGRAM": _tool("ninja"),
         "DHN_PORT": board.port,
+        "DHN_PROGRAM": program,
         "DHN_GENERATED": str(source),
         "DHN_KERNELS": ";".join(files),
         "DHN_USER_SOURCES": ";".join(str(Path(f).resolve()) for f in user_sources),
