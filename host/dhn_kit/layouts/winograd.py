@@ -1,0 +1,78 @@
+"""Constants of the exact integer Winograd kernels, with the proof per layer that their arithmetic does not overflow."""
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from dhn_kit.layouts.common import Call, Int8Array, Prepared, Unfit, exponents
+
+Int64Array = npt.NDArray[np.int64]
+
+#: mcu_kernels/armv7em/winograd_4x4_tiles.h: the weights' transform, with the factors of its rows left to the outputs.
+TRANSFORM_4X4 = np.array([[3, 0, 0], [1, 1, 1], [1, -1, 1], [1, 2, 4], [1, -2, 4], [0, 0, 3]], np.int64)
+#: What all outputs of F(4x4) are multiplied by, and how much of it is left in the sums of frequency (1, 1).
+SCALE_4X4, BIAS_4X4 = 576, 36
+#: Added to four pixels' lower lanes so that no lane lends to its neighbour, and the taps through which outputs (2,2),
+#: (3,2), (2,3), (3,3) see them.
+LIFT = 12750
+LIFTED_TAPS = (((2, 2),), ((1, 2), (2, 2)), ((2, 1), (2, 2)), ((1, 1), (1, 2), (2, 1), (2, 2)))
+
+
+def accumulator_range(call: Call) -> tuple[int, int]:
+    """Smallest and largest accumulator over all int8 inputs and all output channels, bias included."""
+    assert call.weight is not None and call.bias is not None
+    weight, bias, zero = call.weight.astype(np.int64), call.bias.astype(np.int64), int(call.values["in_zp"])
+    up = np.where(weight > 0, weight, 0).sum(axis=(1, 2, 3))
+    down = np.where(weight < 0, weight, 0).sum(axis=(1, 2, 3))
+    low, high = -128 - zero, 127 - zero
+    return int((bias + up * low + down * high).min()), int((bias + up * high + down * low).max())
+
+
+def transformed(weight: Int8Array, rows: Int64Array) -> Int64Array:
+    """(out_c, n, n, in_c): `rows` (n, 3) applied along both kernel axes of (out_c, 3, 3, in_c)."""
+    return np.asarray(np.einsum("iu,jv,ouvc->oijc", rows, rows, weight.astype(np.int64)), np.int64)
+
+
+def _interleave(lanes: Int64Array) -> bytes:
+    """(out_c, frequencies, in_c) as int16 (out_c / 2, frequencies, in_c / 2, 2 output channels, 2 lanes).
+
+    The lanes of each four channels are 0 and 2, then 1 and 3: what SXTAB16 takes from a word of bytes.
+    """
+    out_c, count, in_c = lanes.shape
+    split = lanes.reshape(out_c // 2, 2, count, in_c // 4, 2, 2)  # pair of o, o, f, c / 4, lane, word
+    return np.ascontiguousarray(split.transpose(0, 2, 3, 5, 1, 4)).astype("<i2").tobytes()
+
+
+def channel_rows_4x4(call: Call) -> bytes:
+    """dhn_wino_channel_t per output channel; Unfit if a range proof fails.
+
+    |576 * accumulator| < 2^31 for every input, which also keeps the doubled accumulator within 32 bits. Right shifts
+    from 2 to 11: see common.fused_rows.
+    """
+    assert call.weight is not None and call.bias is not None and call.mult is not None
+    bound = max(abs(n) for n in accumulator_range(call))
+    if SCALE_4X4 * bound >= 1 << 31:
+        raise Unfit(f"accumulators up to {bound}, F(4x4) holds {((1 << 31) - 1) // SCALE_4X4}")
+    e = exponents(call)
+    if (call.mult < (1 << 30)).any() or e.min() < 2 or e.max() > 11:
+        raise Unfit(f"right shifts from {e.min()} to {e.max()}, or an unusual multiplier: this kernel takes 2 to 11")
+    weight = call.weight.astype(np.int64)
+    zero = int(call.values["in_zp"]) + 128  # pixels are x + 128
+    bias = call.bias.astype(np.int64) - zero * weight.sum(axis=(1, 2, 3))
+    lower = weight.reshape(*weight.shape[:3], -1, 4)[..., :2].sum(axis=(3, 4))  # lanes 0: channels 0 and 1 of four
+    taps = [sum(lower[:, u, v] for u, v in seen) for seen in LIFTED_TAPS]
+    unlift = [-BIAS_4X4 * LIFT * np.asarray(t) for t in taps]
+    rows = np.stack([BIAS_4X4 * bias, *unlift, call.mult.astype(np.int64), (np.int64(1) << (32 - e)) + 1], axis=1)
+    return rows.astype(np.uint64).astype("<u4").tobytes()
+
+
+def winograd_4x4(call: Call) -> Prepared:
+    """Transformed weights: eight times the bytes of the weights."""
+    assert call.weight is not None
+    rows = channel_rows_4x4(call)
+    lanes = transformed(call.weight, TRANSFORM_4X4)
+    out_c, _, _, in_c = lanes.shape
+    weight = _interleave(lanes.reshape(out_c, -1, in_c))
+    return Prepared(call.record, call.values, {"weight": weight, "bias": rows, "mult": b"", "shift": b""})

@@ -1,0 +1,88 @@
+"""The Winograd layouts: transforms that are exact, and range proofs that refuse what does not fit."""
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dhn_kit import records
+from dhn_kit.kernels import all_by_name
+from dhn_kit.layouts import Call, Unfit, prepare, winograd
+
+INPUT_4X4 = np.array(
+    [
+        [4, 0, -5, 0, 1, 0],
+        [0, -4, -4, 1, 1, 0],
+        [0, 4, -4, -1, 1, 0],
+        [0, -2, -1, 2, 1, 0],
+        [0, 2, -1, -2, 1, 0],
+        [0, 4, 0, -5, 0, 1],
+    ]
+)
+OUTPUT_4X4 = np.array([[2, -4, -4, 1, 1, 0], [0, -4, 4, 2, -2, 0], [0, -4, -4, 4, 4, 0], [0, -4, 4, 8, -8, 8]])
+
+
+def call_of(weight: Any, shift: int = -8, in_zp: int = -128, **values: int) -> Call:
+    out_c, _, _, in_c = weight.shape
+    fields = {"in_h": 8, "in_w": 8, "in_c": in_c, "out_h": 8, "out_w": 8, "out_c": out_c, "kh": 3, "kw": 3}
+    fields |= {"stride_h": 1, "stride_w": 1, "dilation_h": 1, "dilation_w": 1, "pad_t": 1, "pad_l": 1, "groups": 1}
+    fields |= {"in_zp": in_zp, "out_zp": 0, "act_min": -128, "act_max": 127, **values}
+    arrays = {
+        "weight": weight.astype(np.int8),
+        "bias": np.zeros(out_c, np.int32),
+        "mult": np.full(out_c, 1 << 30, np.int32),
+        "shift": np.full(out_c, shift, np.int8),
+    }
+    return Call("conv2d", records.PARAMS[1], fields, {k: a.tobytes() for k, a in arrays.items()}, **arrays)
+
+
+def test_f4x4_is_576_times_the_correlation() -> None:
+    rng = np.random.default_rng(1)
+    d, g = rng.integers(0, 256, (6, 6)), rng.integers(-128, 128, (3, 3))
+    direct = [[(d[i : i + 3, j : j + 3] * g).sum() for j in range(4)] for i in range(4)]
+    u = winograd.transformed(g[None, :, :, None].astype(np.int8), winograd.TRANSFORM_4X4)[0, :, :, 0]
+    sums = u * (INPUT_4X4 @ d @ INPUT_4X4.T)
+    assert np.array_equal(OUTPUT_4X4 @ sums @ OUTPUT_4X4.T, winograd.SCALE_4X4 * np.array(direct))
+
+
+def test_lifted_pixels_add_the_same_to_every_frequency() -> None:
+    d = np.zeros((6, 6), np.int64)
+    d[4:, 4:] = winograd.LIFT
+    assert (INPUT_4X4 @ d @ INPUT_4X4.T == winograd.LIFT).all()
+    low = np.minimum(INPUT_4X4, 0).sum(axis=1), np.maximum(INPUT_4X4, 0).sum(axis=1)
+    smallest = 255 * (np.outer(low[0], low[1]) + np.outer(low[1], low[0]))
+    largest = 255 * (np.outer(low[0], low[0]) + np.outer(low[1], low[1]))
+    assert smallest.min() + winograd.LIFT >= 0
+    assert largest.max() + winograd.LIFT < 1 << 15
+
+
+def test_accumulators_that_f4x4_cannot_hold_are_refused() -> None:
+    kernel = all_by_name()["dhn_conv_winograd_4x4_s8__armv7em"]
+    weight = np.full((2, 3, 3, 64), 100, np.int8)
+    prepare(kernel, call_of(weight[..., :12]))
+    with pytest.raises(Unfit, match="accumulators up to 14688000, F\\(4x4\\) holds 3728270"):
+        prepare(kernel, call_of(weight))
+
+
+@pytest.mark.parametrize("shift", [-1, -12, 0, 3])
+def test_right_shifts_outside_2_to_11_are_refused(shift: int) -> None:
+    with pytest.raises(Unfit, match="this kernel takes 2 to 11"):
+        prepare(all_by_name()["dhn_conv_winograd_4x4_s8__armv7em"], call_of(np.ones((2, 3, 3, 4)), shift))
+
+
+def test_transformed_weights_take_eight_times_the_bytes() -> None:
+    kernel = all_by_name()["dhn_conv_winograd_4x4_s8__armv7em"]
+    prepared = prepare(kernel, call_of(np.ones((6, 3, 3, 8), np.int8)))
+    assert len(prepared.consts["weight"]) == 8 * 6 * 3 * 3 * 8
+
+
+@pytest.mark.parametrize("different", [{"out_w": 7}, {"out_h": 6}, {"in_c": 8}])
+def test_the_output_may_trail_the_input_by_one_row_of_equal_images_only(different: dict[str, int]) -> None:
+    kernel = all_by_name()["dhn_conv_winograd_4x4_s8__armv7em"]
+    values = dict(call_of(np.ones((4, 3, 3, 4), np.int8)).values)
+    assert kernel.lead_bytes(values) == 8 * 4
+    far = kernel.lead_bytes({**values, **different})
+    assert far is not None and far >= 8 * 8 * 4
