@@ -21,7 +21,7 @@ ORDER = [
     "onnx_import", "tflite_reader", "tflite_ops", "tflite_import",
     "quantize",
     "hooks", "hookpoints",
-    "plan", "plan_validator", "lower", "strategy", "pack", "unpack", "bundle", "inspection", "cost", "poison",
+    "plan", "plan_validator", "lower", "memory", "strategy", "pack", "unpack", "bundle", "inspection", "cost", "poison",
     "twin", "optable",
     "firmware_build", "latency_fit",
     "framing", "samples", "sample_stream", "link", "board_client", "board_session", "kernel_rig",

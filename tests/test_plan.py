@@ -138,6 +138,13 @@ def test_a_result_may_trail_its_input_by_the_lead() -> None:
     assert plan.offsets["t0"] - plan.offsets["t1"] >= 10 and plan.offsets["t1"] - plan.offsets["t2"] >= 8
 
 
+def test_the_bound_adds_up_the_leads_of_a_chain() -> None:
+    buffers = tuple(Buffer(f"t{i}", 800, i, i + 2) for i in range(9))
+    leads = {(f"t{i + 1}", f"t{i}"): 64 for i in range(8)}
+    plan = solve(Problem(buffers, overlaps=leads), budget_s=0)
+    assert (plan.size, plan.lower_bound, plan.proven_optimal) == (800 + 8 * 64, 800 + 8 * 64, True)
+
+
 def test_a_result_may_take_its_inputs_place_where_the_lead_is_zero() -> None:
     plan = solve(chain({("t1", "t0"): 0, ("t2", "t1"): 0}))
     assert (plan.size, plan.lower_bound) == (200, 200)

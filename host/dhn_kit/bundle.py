@@ -14,7 +14,8 @@ from dhn_kit.errors import DhnError
 from dhn_kit.graph import Graph, Node, Port, Tensor
 from dhn_kit.hooks import Bundle, Certificate, HookPoint, HookSpec
 from dhn_kit.lower import Lowered, Op, lower
-from dhn_kit.pack import Pack, emit_program, finish, root, scratch_name
+from dhn_kit.memory import root, scratch_name
+from dhn_kit.pack import Pack, emit_program, finish
 from dhn_kit.records import ConstPool
 
 

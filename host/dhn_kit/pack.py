@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dhn_kit import plan, plan_validator, records, trailer
+from dhn_kit import records, trailer
 from dhn_kit.errors import DhnError
 from dhn_kit.graph import Graph, Port, Quant, Tensor
 from dhn_kit.hookpoints import find_points
@@ -18,12 +18,20 @@ from dhn_kit.hooks import HookPoint
 from dhn_kit.kernels import load_architecture
 from dhn_kit.latency import LatencyModel
 from dhn_kit.lower import Lowered, Op, Operand, lower
+from dhn_kit.memory import (
+    KEEP,
+    KEEP_BYTES,
+    Steps,
+    classes_of,
+    op_scratch,
+    place,
+    root,
+    scratch_bytes,
+    scratch_name,
+    steps_of,
+)
 from dhn_kit.records import ConstPool
 from dhn_kit.strategy import Choice, Policy, choose
-
-#: Arena bytes that hooks own for a whole run, for what one hook leaves to a later one.
-KEEP_BYTES = 64
-KEEP = "hooks.keep"
 
 
 @dataclass(frozen=True)
@@ -60,10 +68,12 @@ class Pack:
     ops: list[OpInfo]
     points: list[HookPoint]
     #: program step of every op and point, in order: ("op", number) or ("point", index)
-    steps: list[tuple[str, int]]
+    steps: Steps
     arena_lower_bound: int
     source: str = "onnx"
     extra: dict[str, Any] = field(default_factory=dict)
+    #: whether no plan of this program can be smaller
+    arena_proven: bool = False
     #: what was written; not kept in files
     lowered: Lowered | None = field(default=None, compare=False, repr=False)
 
@@ -88,14 +98,6 @@ class Pack:
         return Graph(self.name, self.tensors, [], self.inputs, self.outputs, self.source)
 
 
-@dataclass
-class _Memory:
-    offsets: dict[str, int]
-    size: int
-    lower_bound: int
-    lifetimes: dict[str, tuple[int, int, int]]
-
-
 def pack(
     graph: Graph,
     arch: str = "ref",
@@ -113,8 +115,8 @@ def pack(
     if points is None:
         points = find_points(graph) if hooks else []
     lowered, choices = choose(lower(graph), arch, latency, policy)
-    steps = _steps(lowered, points)
-    memory = _place(lowered, points, steps)
+    steps = steps_of(lowered, points)
+    memory = place(lowered, points, steps)
     data = write_main(lowered, points, steps, memory.offsets, memory.size, flavour=load_architecture(arch).flavour)
     ops = [_op_info(o, c) for o, c in zip(lowered.ops, choices, strict=True)]
     return Pack(
@@ -131,6 +133,7 @@ def pack(
         memory.lower_bound,
         graph.source,
         {"writers": _writers(lowered)},
+        memory.proven_optimal,
         lowered,
     )
 
@@ -161,129 +164,6 @@ def _writers(lowered: Lowered) -> dict[str, int]:
         if top in written:
             written[name] = written[top]
     return written
-
-
-def _steps(lowered: Lowered, points: list[HookPoint]) -> list[tuple[str, int]]:
-    """Points come before the first op of their node; a skip lands in front of the points of its target."""
-    steps: list[tuple[str, int]] = []
-    todo = list(points)
-    for number, op in enumerate(lowered.ops):
-        while todo and todo[0].node <= op.node:
-            steps.append(("point", todo.pop(0).index))
-        steps.append(("op", number))
-    assert not todo, "a hook point behind the last operator has nothing to save"
-    return steps
-
-
-def root(aliases: dict[str, str], tensor: str) -> str:
-    while tensor in aliases:
-        tensor = aliases[tensor]
-    return tensor
-
-
-def op_scratch(index: int) -> str:
-    return f"op.scratch{index}"
-
-
-def scratch_name(point: HookPoint) -> str:
-    return f"hooks.scratch{point.index}"
-
-
-def scratch_bytes(point: HookPoint, classes: int) -> int:
-    """What the default hooks need: feature, a hidden layer of up to 64, scores and answer, each aligned."""
-    feature = point.feature_shape[0] * point.feature_shape[1] * point.feature_shape[2]
-    return sum(-(-n // 4) * 4 for n in (feature, 64, classes, classes, 4))
-
-
-def _place(lowered: Lowered, points: list[HookPoint], steps: list[tuple[str, int]]) -> _Memory:
-    graph = lowered.graph
-    merged, span = _lifetimes(lowered, points, steps)
-    classes = max(lowered.tensors[p.tensor].size for p in graph.outputs)
-    sizes: dict[str, int] = {}
-    for name in lowered.tensors:
-        top = root(merged, name)
-        sizes[top] = max(sizes.get(top, 0), lowered.tensors[name].size)
-    buffers = [plan.Buffer(n, sizes[n], *span[n]) for n in sizes if n in span]
-    if points:
-        buffers.append(plan.Buffer(KEEP, KEEP_BYTES, 0, len(steps)))
-    for step, (kind, index) in enumerate(steps):
-        if kind == "point":
-            point = points[index]
-            buffers.append(plan.Buffer(scratch_name(point), scratch_bytes(point, classes), step, step + 1))
-        elif lowered.ops[index].scratch_bytes:
-            buffers.append(plan.Buffer(op_scratch(index), lowered.ops[index].scratch_bytes, step, step + 1))
-    problem = plan.Problem(tuple(buffers), _skip_conflicts(points, merged))
-    solution = plan.solve(problem)
-    plan_validator.validate(problem, solution)
-    offsets = dict(solution.offsets)
-    offsets.update({n: offsets[root(merged, n)] for n in lowered.tensors if root(merged, n) in offsets})
-    lifetimes = {b.name: (b.start, b.end, b.size) for b in buffers}
-    return _Memory(offsets, solution.size, solution.lower_bound, lifetimes)
-
-
-def _skip_conflicts(points: list[HookPoint], merged: dict[str, str]) -> frozenset[tuple[str, str]]:
-    """A repair reads its source while it writes its destination: the same bytes or bytes apart."""
-    pairs = set()
-    for point in points:
-        if point.skip is not None:
-            source, target = root(merged, point.skip[0]), root(merged, point.skip[1])
-            if source != target:
-                pairs.add((min(source, target), max(source, target)))
-    return frozenset(pairs)
-
-
-def _lifetimes(
-    lowered: Lowered, points: list[HookPoint], steps: list[tuple[str, int]]
-) -> tuple[dict[str, str], dict[str, tuple[int, int]]]:
-    """Which tensors share bytes (views, in-place results), and the steps in which each such group is alive."""
-    merged = dict(lowered.aliases)
-    first: dict[str, int] = {}
-    last: dict[str, int] = {}
-
-    def touch(tensor: str, step: int) -> None:
-        top = root(lowered.aliases, tensor)
-        first[top] = min(first.get(top, step), step)
-        last[top] = max(last.get(top, step), step)
-
-    for port in lowered.graph.inputs:
-        touch(port.tensor, 0)
-    for port in lowered.graph.outputs:
-        touch(port.tensor, len(steps) - 1)
-    for step, (kind, index) in enumerate(steps):
-        if kind == "op":
-            op = lowered.ops[index]
-            for operand in (op.in0, op.in1, op.out):
-                if operand is not None and operand.const is None:
-                    touch(operand.tensor, step)
-        else:
-            skip = points[index].skip
-            for tensor in (points[index].tap, *((skip[0],) if skip else ())):
-                touch(tensor, step)
-    for step, (kind, index) in enumerate(steps):
-        if kind == "op":
-            _merge_in_place(lowered, lowered.ops[index], step, merged, first, last)
-    span: dict[str, tuple[int, int]] = {}
-    for tensor in first:
-        top = root(merged, tensor)
-        start, end = span.get(top, (first[tensor], last[tensor] + 1))
-        span[top] = (min(start, first[tensor]), max(end, last[tensor] + 1))
-    return merged, span
-
-
-def _merge_in_place(
-    lowered: Lowered, op: Op, step: int, merged: dict[str, str], first: dict[str, int], last: dict[str, int]
-) -> None:
-    """The result takes over the bytes of an input that nobody reads again. An addition may take either side's."""
-    out = root(lowered.aliases, op.out.tensor)
-    if not (op.in_place and op.kernel.in_place) or op.out.offset or first.get(out) != step or out in merged:
-        return
-    candidates = [op.in0] + ([op.in1] if op.in1 is not None and op.in1.const is None else [])
-    for operand in candidates:
-        source = root(lowered.aliases, operand.tensor)
-        fits = lowered.tensors[operand.tensor].size == lowered.tensors[op.out.tensor].size
-        if fits and last[source] == step and operand.const is None and source != out:
-            merged[out] = source
-            return
 
 
 class _Program:
@@ -345,7 +225,7 @@ Extra = Callable[[int], list[tuple[int, int, bytes]]]
 def write_main(
     lowered: Lowered,
     points: list[HookPoint],
-    steps: list[tuple[str, int]],
+    steps: Steps,
     offsets: dict[str, int],
     arena_bytes: int,
     extra: Extra | None = None,
@@ -387,7 +267,7 @@ def write_main(
 
 
 def _emit_steps(
-    program: _Program, lowered: Lowered, steps: list[tuple[str, int]], offsets: dict[str, int], extra: Extra | None
+    program: _Program, lowered: Lowered, steps: Steps, offsets: dict[str, int], extra: Extra | None
 ) -> list[int]:
     """Start offset of every step, and of the END behind them."""
     starts = []
@@ -404,7 +284,7 @@ def _emit_steps(
     return starts
 
 
-def _landing(node: int, lowered: Lowered, points: list[HookPoint], steps: list[tuple[str, int]]) -> int:
+def _landing(node: int, lowered: Lowered, points: list[HookPoint], steps: Steps) -> int:
     """The first step that belongs to `node` or a later one."""
     for step, (kind, index) in enumerate(steps):
         if (points[index].node if kind == "point" else lowered.ops[index].node) >= node:
@@ -415,7 +295,7 @@ def _landing(node: int, lowered: Lowered, points: list[HookPoint], steps: list[t
 def _point_record(
     point: HookPoint,
     lowered: Lowered,
-    steps: list[tuple[str, int]],
+    steps: Steps,
     starts: list[int],
     offsets: dict[str, int],
     points: list[HookPoint],
@@ -430,7 +310,6 @@ def _point_record(
             "skip_to": starts[_landing(node, lowered, points, steps)],
         }
     h, w, c = point.tap_shape
-    classes = max(lowered.tensors[p.tensor].size for p in lowered.graph.outputs)
     return records.POINT.pack(
         instr=starts[steps.index(("point", point.index))],
         tap=offsets[point.tap],
@@ -442,7 +321,7 @@ def _point_record(
         window_h=point.window[0],
         window_w=point.window[1],
         scratch=offsets[scratch_name(point)],
-        scratch_bytes=scratch_bytes(point, classes),
+        scratch_bytes=scratch_bytes(point, classes_of(lowered)),
         **values,
     )
 
@@ -494,6 +373,7 @@ def _meta(pack: Pack) -> dict[str, Any]:
         "points": [{**vars(p), "tap_quant": _quant_json(p.tap_quant)} for p in pack.points],
         "steps": pack.steps,
         "arena_lower_bound": pack.arena_lower_bound,
+        "arena_proven": pack.arena_proven,
         "extra": pack.extra,
     }
 
@@ -543,4 +423,5 @@ def _from_meta(image: bytes, meta: dict[str, Any]) -> Pack:
         arena_lower_bound=meta["arena_lower_bound"],
         source=meta["source"],
         extra=meta["extra"],
+        arena_proven=meta.get("arena_proven", False),
     )

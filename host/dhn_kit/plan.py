@@ -46,6 +46,8 @@ class Plan:
 #: every machine; a node or an order costs about this share of a second for a network of 60 tensors.
 NODES_PER_SECOND = 10_000
 ORDERS_PER_SECOND = 500
+#: A chain of pairs is followed this often; stopping earlier only loses sharpness.
+PASSES = 20
 #: Deeper searches would exceed Python's stack and never finish anyway.
 MAX_EXACT_BUFFERS = 600
 
@@ -61,6 +63,7 @@ def solve(problem: Problem, budget_s: float = 2.0, seed: int = 0) -> Plan:
     model = _Model(problem)
     best = _best_greedy(model, random.Random(seed), int(budget_s * ORDERS_PER_SECOND))
     size, proven = model.height(best), False
+    model.lower_bound = _raised_bound(model, size)
     if size > model.lower_bound and len(model.sizes) <= MAX_EXACT_BUFFERS:
         search = _Search(model, size, int(budget_s * NODES_PER_SECOND))
         proven = search.run()
@@ -142,6 +145,38 @@ class _Model:
         return max((o + s for o, s in zip(offsets, self.sizes, strict=True)), default=0)
 
 
+def _raised_bound(model: _Model, size: int) -> int:
+    """The least height that `_refuted` leaves between the model's bound and `size`, which a plan has reached."""
+    low, high = model.lower_bound, size
+    while low < high:
+        middle = (low + high) // 2
+        if _refuted(model, middle):
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+def _refuted(model: _Model, height: int) -> bool:
+    """True if no plan is that small, as far as following each pair of which only one order fits can tell."""
+    low, high = [0] * len(model.sizes), [height - s for s in model.sizes]
+    pairs = [(i, j, least, model.gap[j][i]) for i, gap in enumerate(model.gap) for j, least in gap.items() if i < j]
+    for _ in range(PASSES):
+        before = (*low, *high)
+        for i, j, up, down in pairs:
+            if low[j] + down > high[i]:  # i cannot lie above j
+                low[j] = max(low[j], low[i] + up)
+                high[i] = min(high[i], high[j] - up)
+            if low[i] + up > high[j]:
+                low[i] = max(low[i], low[j] + down)
+                high[j] = min(high[j], high[i] - down)
+        if any(a > b for a, b in zip(low, high, strict=True)):
+            return True
+        if (*low, *high) == before:
+            break
+    return False
+
+
 _Fit = Callable[[list[tuple[int, int]]], int]
 
 
@@ -177,7 +212,7 @@ def _place(model: _Model, order: Sequence[int], fit: _Fit) -> list[int]:
 
 
 def _greedy_orders(model: _Model) -> list[list[int]]:
-    """By size (as TFLite Micro does), lifetime, area, number of conflicts, and order of execution."""
+    """By size (as TFLite Micro does), lifetime, area, number of conflicts, and order of execution, to and fro."""
     sizes, buffers, apart = model.sizes, model.buffers, model.gap
     keys: list[Callable[[int], tuple[int, ...]]] = [
         lambda i: (-sizes[i], buffers[i].start),
@@ -186,6 +221,9 @@ def _greedy_orders(model: _Model) -> list[list[int]]:
         lambda i: (-len(apart[i]), -sizes[i]),
         lambda i: (-sum(sizes[j] for j in apart[i]) - sizes[i],),
         lambda i: (buffers[i].start, -sizes[i]),
+        # Results below their inputs: what a chain of overlaps wants.
+        lambda i: (-buffers[i].start, -sizes[i]),
+        lambda i: (-sizes[i], -buffers[i].start),
     ]
     return [sorted(range(len(sizes)), key=key) for key in keys]
 

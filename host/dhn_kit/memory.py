@@ -1,0 +1,216 @@
+"""Gives every tensor and every scratch of a program its place in the arena."""
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dhn_kit import plan, plan_validator
+from dhn_kit.hooks import HookPoint
+from dhn_kit.lower import Lowered, Op
+
+#: Arena bytes that hooks own for a whole run, for what one hook leaves to a later one.
+KEEP_BYTES = 64
+KEEP = "hooks.keep"
+
+#: Program step of every op and point, in order: ("op", number) or ("point", index).
+Steps = list[tuple[str, int]]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """``offsets`` of tensors (views too), of scratch and of the hooks' bytes. ``lifetimes``: (start, end, bytes)."""
+
+    offsets: dict[str, int]
+    size: int
+    lower_bound: int
+    proven_optimal: bool
+    lifetimes: dict[str, tuple[int, int, int]]
+
+
+def root(aliases: dict[str, str], tensor: str) -> str:
+    while tensor in aliases:
+        tensor = aliases[tensor]
+    return tensor
+
+
+def op_scratch(index: int) -> str:
+    return f"op.scratch{index}"
+
+
+def scratch_name(point: HookPoint) -> str:
+    return f"hooks.scratch{point.index}"
+
+
+def scratch_bytes(point: HookPoint, classes: int) -> int:
+    """What the default hooks need: feature, a hidden layer of up to 64, scores and answer, each aligned."""
+    feature = point.feature_shape[0] * point.feature_shape[1] * point.feature_shape[2]
+    return sum(-(-n // 4) * 4 for n in (feature, 64, classes, classes, 4))
+
+
+def classes_of(lowered: Lowered) -> int:
+    """Bytes of the largest output: as many as an exit's scores."""
+    return max(lowered.tensors[p.tensor].size for p in lowered.graph.outputs)
+
+
+def steps_of(lowered: Lowered, points: list[HookPoint]) -> Steps:
+    """Points come before the first op of their node; a skip lands in front of the points of its target."""
+    steps: Steps = []
+    todo = list(points)
+    for number, op in enumerate(lowered.ops):
+        while todo and todo[0].node <= op.node:
+            steps.append(("point", todo.pop(0).index))
+        steps.append(("op", number))
+    assert not todo, "a hook point behind the last operator has nothing to save"
+    return steps
+
+
+def place(lowered: Lowered, points: list[HookPoint], steps: Steps) -> Memory:
+    """The best plan that the search finds, judged by the validator."""
+    task = _best_task(_Lives(lowered, points, steps))
+    solution = plan.solve(task.problem)
+    plan_validator.validate(task.problem, solution)
+    offsets = dict(solution.offsets)
+    offsets.update({n: offsets[task.top(n)] for n in lowered.tensors if task.top(n) in offsets})
+    lifetimes = {b.name: (b.start, b.end, b.size) for b in task.problem.buffers}
+    return Memory(offsets, solution.size, solution.lower_bound, solution.proven_optimal, lifetimes)
+
+
+def arena_bytes(lowered: Lowered, points: list[HookPoint]) -> tuple[int, int]:
+    """(size, lower bound) of a quick plan, for comparing kernels or orders: some milliseconds for 60 ops."""
+    quick = _quick(_Task(_Lives(lowered, points, steps_of(lowered, points)), frozenset()))
+    return quick.size, quick.lower_bound
+
+
+class _Lives:
+    """First and last step in which the bytes of each tensor are needed; views count as what they view."""
+
+    def __init__(self, lowered: Lowered, points: list[HookPoint], steps: Steps) -> None:
+        self.lowered, self.points, self.steps = lowered, points, steps
+        self.first: dict[str, int] = {}
+        self.last: dict[str, int] = {}
+        self.outputs = {root(lowered.aliases, p.tensor) for p in lowered.graph.outputs}
+        for port in lowered.graph.inputs:
+            self._touch(port.tensor, 0)
+        for port in lowered.graph.outputs:
+            self._touch(port.tensor, len(steps) - 1)
+        for step, (kind, index) in enumerate(steps):
+            for tensor in _operands(lowered.ops[index]) if kind == "op" else _read_at(points[index]):
+                self._touch(tensor, step)
+
+    def _touch(self, tensor: str, step: int) -> None:
+        top = root(self.lowered.aliases, tensor)
+        self.first[top] = min(self.first.get(top, step), step)
+        self.last[top] = max(self.last.get(top, step), step)
+
+    def ops(self) -> list[tuple[int, int, Op]]:
+        """(step, number, op)."""
+        return [(step, i, self.lowered.ops[i]) for step, (kind, i) in enumerate(self.steps) if kind == "op"]
+
+
+def _operands(op: Op) -> list[str]:
+    return [x.tensor for x in (op.in0, op.in1, op.out) if x is not None and x.const is None]
+
+
+def _read_at(point: HookPoint) -> list[str]:
+    return [point.tap, *point.skip[:1]] if point.skip else [point.tap]
+
+
+class _Task:
+    """The planner's problem once it is settled which results take over the bytes of an input.
+
+    ``second`` are the numbers of ops that rather take over their second input's bytes, where they may.
+    """
+
+    def __init__(self, lives: _Lives, second: frozenset[int]) -> None:
+        self.lives = lives
+        self.merged = dict(lives.lowered.aliases)
+        self.both: list[int] = []  #: ops that may take over either side
+        for step, number, op in lives.ops():
+            self._merge_in_place(step, number, op, second)
+        self.span: dict[str, tuple[int, int]] = {}
+        for tensor in lives.first:
+            top = self.top(tensor)
+            start, end = self.span.get(top, (lives.first[tensor], 0))
+            self.span[top] = (min(start, lives.first[tensor]), max(end, lives.last[tensor] + 1))
+        self.problem = plan.Problem(self._buffers(), self._conflicts(), overlaps=self._overlaps())
+
+    def top(self, tensor: str) -> str:
+        return root(self.merged, tensor)
+
+    def _merge_in_place(self, step: int, number: int, op: Op, second: frozenset[int]) -> None:
+        """The result takes over the bytes of an input that nobody reads again. An addition may take either side's."""
+        lives, tensors = self.lives, self.lives.lowered.tensors
+        out = root(lives.lowered.aliases, op.out.tensor)
+        if not (op.in_place and op.kernel.in_place) or op.out.offset or lives.first[out] != step or out in self.merged:
+            return
+        sources = []
+        for operand in (op.in0, op.in1):
+            if operand is None or operand.const is not None:
+                continue
+            source = root(lives.lowered.aliases, operand.tensor)
+            fits = tensors[operand.tensor].size == tensors[op.out.tensor].size
+            if fits and lives.last[source] == step and source not in lives.outputs and source != out:
+                sources.append(source)
+        if len(set(sources)) == 2:
+            self.both.append(number)
+        if sources:
+            self.merged[out] = sources[-1 if number in second else 0]
+
+    def _buffers(self) -> tuple[plan.Buffer, ...]:
+        lowered, sizes = self.lives.lowered, dict[str, int]()
+        for name, tensor in lowered.tensors.items():
+            sizes[self.top(name)] = max(sizes.get(self.top(name), 0), tensor.size)
+        buffers = [plan.Buffer(n, sizes[n], *self.span[n]) for n in sizes if n in self.span]
+        if self.lives.points:
+            buffers.append(plan.Buffer(KEEP, KEEP_BYTES, 0, len(self.lives.steps)))
+        classes = classes_of(lowered)
+        for step, (kind, index) in enumerate(self.lives.steps):
+            if kind == "point":
+                point = self.lives.points[index]
+                buffers.append(plan.Buffer(scratch_name(point), scratch_bytes(point, classes), step, step + 1))
+            elif lowered.ops[index].scratch_bytes:
+                buffers.append(plan.Buffer(op_scratch(index), lowered.ops[index].scratch_bytes, step, step + 1))
+        return tuple(buffers)
+
+    def _conflicts(self) -> frozenset[tuple[str, str]]:
+        """A repair reads source and scratch while it writes the destination: the source's very bytes, or others."""
+        pairs = set()
+        for point in self.lives.points:
+            if point.skip is not None:
+                target = self.top(point.skip[1])
+                for other in (self.top(point.skip[0]), scratch_name(point)):
+                    if other != target:
+                        pairs.add((min(other, target), max(other, target)))
+        return frozenset(pairs)
+
+    def _overlaps(self) -> dict[tuple[str, str], int]:
+        """Results that start to live in the step in which their first input dies, where the kernel names a lead."""
+        kept = {self.top(t) for t in self.lives.outputs}
+        overlaps = {}
+        for step, _, op in self.lives.ops():
+            if op.lead is None or op.in0.const is not None or op.out.offset:
+                continue
+            out, source = self.top(op.out.tensor), self.top(op.in0.tensor)
+            twice = op.in1 is not None and op.in1.const is None and self.top(op.in1.tensor) == source
+            fresh = self.span[out][0] == step and self.span[source][1] == step + 1
+            if fresh and not twice and out != source and source not in kept:
+                overlaps[out, source] = max(0, op.lead - op.in0.offset)
+        return overlaps
+
+
+def _quick(task: _Task) -> plan.Plan:
+    return plan.solve(task.problem, budget_s=0)
+
+
+def _best_task(lives: _Lives) -> _Task:
+    """With each addition's result on the side that gives the smaller plan, tried one after the other."""
+    best = _Task(lives, frozenset())
+    second: frozenset[int] = frozenset()
+    size = _quick(best).size
+    for number in best.both:
+        trial = _Task(lives, second | {number})
+        found = _quick(trial).size
+        if found < size:
+            best, second, size = trial, second | {number}, found
+    return best

@@ -1,0 +1,107 @@
+"""Tensors share bytes where the kernels' order of access allows it, and no answer changes."""
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from dhn_kit.graph import Graph
+from dhn_kit.hookpoints import find_points
+from dhn_kit.int_reference import run_int8
+from dhn_kit.lower import lower
+from dhn_kit.memory import arena_bytes, scratch_name
+from dhn_kit.pack import Pack, pack
+from dhn_kit.poison import poisoned
+from dhn_kit.twin import Twin
+from nets import Net, residual_net
+
+
+def place_of(main: Pack, tensor: str) -> tuple[int, int]:
+    return main.offsets[tensor], main.offsets[tensor] + main.tensors[tensor].size
+
+
+def check(graph: Graph, net: Net) -> Pack:
+    """Packs, and compares the twin with the integer reference, with garbage in dead bytes and without."""
+    main, x = pack(graph), net.inputs(6)
+    expected = run_int8(graph, x)
+    for packed in (main, poisoned(main)):
+        found = Twin(packed).run(x)
+        for port, output in zip(graph.outputs, found.outputs, strict=True):
+            assert (output == expected[port.tensor].reshape(6, -1)).all()
+    return main
+
+
+def test_a_chain_of_convolutions_takes_little_more_than_one_feature_map() -> None:
+    net = Net((16, 16, 8))
+    x = "x"
+    for _ in range(4):
+        x = net.conv(x, 8)
+    main = check(net.done(net.fc(net.mean(x), 4)), net)
+    row = 16 * 8
+    # Three results trail their inputs by the two rows that the reference's convolution needs.
+    assert 16 * row + 3 * 2 * row <= main.arena_bytes <= 16 * row + 4 * 2 * row + 256
+    first, second = place_of(main, "conv2d0"), place_of(main, "conv2d1")
+    assert max(first[0], second[0]) < min(first[1], second[1])
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_chains_with_strides_and_growing_channels_keep_their_answers(seed: int) -> None:
+    net = Net((9 + seed, 7, 3), seed)
+    x = "x"
+    for _ in range(4):
+        channels, kernel = int(net.rng.integers(1, 9)), int(net.rng.choice([1, 3, 5]))
+        x = net.conv(x, channels, kernel, int(net.rng.integers(1, 3)))
+    check(net.done(net.fc(net.mean(x), 4)), net)
+
+
+def test_the_skips_source_and_destination_never_overlap_in_part() -> None:
+    main = pack(residual_net()[0])
+    for point in main.points:
+        if point.skip is not None:
+            source, target = place_of(main, point.skip[0]), place_of(main, point.skip[1])
+            assert source == target or max(source[0], target[0]) >= min(source[1], target[1])
+
+
+def test_a_repairs_scratch_lies_apart_from_what_it_writes() -> None:
+    main = pack(residual_net()[0])
+    for point in main.points:
+        if point.skip is not None:
+            low, high = place_of(main, point.skip[1])
+            start = main.offsets[scratch_name(point)]
+            size = main.lifetimes[scratch_name(point)][2]
+            assert max(low, start) >= min(high, start + size)
+
+
+def test_an_output_keeps_its_bytes_though_the_last_op_could_work_in_place() -> None:
+    net = Net((4, 4, 8))
+    early = net.conv("x", 8)
+    late = net.node("unary", [early], (4, 4, 8), fn="relu")
+    main = check(net.done(early, late), net)
+    assert main.offsets[early] != main.offsets[late]
+
+
+def test_the_result_of_an_addition_goes_to_the_side_that_saves_most() -> None:
+    """In the first side's place the sum would keep the long-lived tensor's neighbours from sliding together."""
+    net = Net((8, 8, 8))
+    a = net.conv("x", 8)
+    b = net.conv(a, 8)
+    c = net.add(b, a)
+    main = check(net.done(net.fc(net.mean(net.conv(c, 4)), 3)), net)
+    assert main.offsets[c] in (main.offsets[a], main.offsets[b])
+    assert main.arena_bytes <= 2 * 512 + 2 * 64 + 1024
+
+
+def test_the_quick_plan_is_a_bound_on_the_searched_one_and_takes_milliseconds() -> None:
+    net = Net((16, 16, 8))
+    x = net.conv("x", 8)
+    for _ in range(15):
+        x = net.block(x, 8)
+    graph = net.done(net.fc(net.mean(x), 5))
+    points, lowered = find_points(graph), lower(graph)
+    start = time.process_time()
+    size, bound = arena_bytes(lowered, points)
+    assert time.process_time() - start < 0.5
+    main = pack(graph, points=points)
+    assert bound <= main.arena_lower_bound <= main.arena_bytes <= size
