@@ -39,6 +39,7 @@ from dhn_kit.playback import (
 from dhn_kit.quantize import agreement, quantize, sqnr_table
 from dhn_kit.report import Figures, ReportData, figures, gather, write_report
 from dhn_kit.store import SampleStore
+from dhn_kit.strategy import board_policy
 from dhn_kit.train.certify import Costs, predicted_costs
 from dhn_kit.train.data import Split, split_from_inputs
 from dhn_kit.train.trainer import Options, TrainResult, train
@@ -76,7 +77,7 @@ def run_demo(
     say(f"importing {model or MODEL} and quantising it on {CALIBRATION_IMAGES} images")
     graph = import_onnx(model or resources.path("zoo") / MODEL)
     quantized = quantize(graph, data.x_train[:CALIBRATION_IMAGES])
-    packed = pack(quantized, board.flavour)
+    packed = pack(quantized, board.flavour, latency=load_latency(board.name), policy=board_policy(board))
     packed.save(folder / "model.dhn")
     shutil.rmtree(folder / "board", ignore_errors=True)  # a board fresh from the shelf: no hooks in its flash
     say(f"building firmware and starting {board.name}")

@@ -59,6 +59,19 @@ class MemorySummary:
 
 
 @dataclass(frozen=True)
+class KernelSummary:
+    """The kernel of one op; instructions and cycles are predicted, ``others`` are (kernel, why it was not taken)."""
+
+    name: str
+    kernel: str
+    instructions: float
+    cycles: float
+    flash: int
+    scratch: int
+    others: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
 class Summary:
     name: str
     quantized: bool
@@ -69,6 +82,7 @@ class Summary:
     nodes: list[NodeSummary]
     points: list[PointSummary]
     memory: MemorySummary | None
+    kernels: list[KernelSummary] = field(default_factory=list)
     hash: str | None = None
 
 
@@ -90,6 +104,7 @@ def summarize(graph: Graph, pack: Pack | None = None, sqnr: dict[str, float] | N
         nodes=nodes,
         points=_points(pack.points, [n.macs for n in nodes]) if pack else [],
         memory=_memory(pack) if pack else None,
+        kernels=_kernels(pack) if pack else [],
         hash=pack.hash if pack else None,
     )
 
@@ -117,6 +132,7 @@ def summarize_pack(pack: Pack) -> Summary:
         nodes=nodes,
         points=_points(pack.points, macs_of_node),
         memory=_memory(pack),
+        kernels=_kernels(pack),
         hash=pack.hash,
     )
 
@@ -145,6 +161,10 @@ def _points(points: list[HookPoint], macs: list[int]) -> list[PointSummary]:
         )
         for p in points
     ]
+
+
+def _kernels(pack: Pack) -> list[KernelSummary]:
+    return [KernelSummary(o.name, o.kernel, o.instructions, o.cycles, o.flash, o.scratch, o.others) for o in pack.ops]
 
 
 def _memory(pack: Pack) -> MemorySummary:

@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from dhn_kit.boards import Board
 from dhn_kit.errors import DhnError
 from dhn_kit.kernels import Kernel, all_by_name, load_kernels
 from dhn_kit.latency import LatencyModel
@@ -19,6 +20,8 @@ from dhn_kit.lower import Lowered, Op
 Goal = Literal["cycles", "instructions"]
 #: The knapsack's unit of flash: fine enough for layers of a few hundred bytes, coarse enough for a table in memory.
 FLASH_UNIT = 64
+#: Flash that program, runtime and kernels need beside the network's constants: what the application has, rounded up.
+APPLICATION_BYTES = 40 * 1024
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,11 @@ class Choice:
     others: tuple[tuple[str, str], ...] = ()
 
 
+def board_policy(board: Board, goal: Goal = "cycles") -> Policy:
+    """The best that the board's flash has room for beside the application."""
+    return Policy(flash_budget=max(0, board.memory.flash_bytes - APPLICATION_BYTES), goal=goal)
+
+
 def choose(
     lowered: Lowered, arch: str, latency: LatencyModel | None = None, policy: Policy | None = None
 ) -> tuple[Lowered, list[Choice]]:
@@ -71,6 +79,8 @@ def choose(
     budget is below what the smallest choice needs.
     """
     policy, latency = policy or Policy(), latency or LatencyModel()
+    for name in policy.kernels.keys() - {op.name for op in lowered.ops}:
+        raise DhnError(f"no operator '{name}' to choose a kernel for; 'dhn-kit inspect' lists them")
     kernels = load_kernels(arch)
     found, refused = [], []
     for op in lowered.ops:
@@ -157,8 +167,8 @@ def _knapsack(layers: list[list[Candidate]], budget: int | None) -> list[Candida
 
 
 def _choice(picked: Candidate, candidates: list[Candidate], refused: list[tuple[str, str]], policy: Policy) -> Choice:
-    others = list(refused)
-    for c in candidates:
+    others = []
+    for c in sorted(candidates, key=lambda c: c.cost):
         if c.op.kernel is picked.op.kernel:
             continue
         if c.cost >= picked.cost:

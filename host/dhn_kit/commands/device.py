@@ -15,6 +15,8 @@ from dhn_kit.commands.inputs import (
     load_quantized,
     load_target,
     load_xy,
+    packed_for,
+    policy_of,
     starts_with,
     writable_file,
 )
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from dhn_kit.pack import Pack
     from dhn_kit.playback import BoardRun
     from dhn_kit.quantize import Method
+    from dhn_kit.strategy import Policy
 
 Firmware = Annotated[Path, typer.Argument(metavar="FIRMWARE", help="Folder written by 'dhn-kit build'.")]
 Inputs = Annotated[
@@ -39,11 +42,22 @@ Inputs = Annotated[
 PACK_FILE, BOARD_FILE = "model.dhn", "board.txt"
 
 
-def load_packed(path: Path, board: Board, calib: str | None = None, method: Method | None = None) -> Pack:
+def load_packed(
+    path: Path,
+    board: Board,
+    calib: str | None = None,
+    method: Method | None = None,
+    policy: Policy | None = None,
+) -> Pack:
     """A pack as it is, or a network quantised and packed for the board. DhnError where the board cannot hold it."""
-    from dhn_kit.pack import load_pack, pack
+    from dhn_kit.pack import load_pack
 
-    packed = load_pack(path) if is_pack(path) else pack(load_quantized(path, calib, method).graph, board.flavour)
+    if is_pack(path):
+        packed = load_pack(path)
+        if policy is not None:
+            raise DhnError(f"{path} is a pack, its kernels are chosen already; give the network, or leave the options")
+    else:
+        packed = packed_for(load_quantized(path, calib, method).graph, board, policy)
     check_fit(packed, board)
     return packed
 
@@ -293,6 +307,9 @@ def bench(
         Path | None, typer.Option("--input", "-i", metavar="X.NPZ", help="Inputs 'x'; without it, random ones.")
     ] = None,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="Inferences to run.")] = 3,
+    flash_budget: options.FlashBudget = None,
+    goal: options.Goal = "cycles",
+    kernel: options.Kernels = None,
     json: options.Json = False,
 ) -> None:
     """Count executed instructions per inference and per operator.
@@ -306,7 +323,8 @@ def bench(
     from dhn_kit.twin import Twin
 
     target = load_target(board)
-    packed = load_packed(network, target, calib, method)
+    chosen = policy_of(target, flash_budget, goal, kernel)
+    packed = load_packed(network, target, calib, method, None if chosen == policy_of(target) else chosen)
     bundle = load_hooks(packed, hooks)
     if inputs is None:
         shape = packed.tensors[packed.inputs[0].tensor].shape

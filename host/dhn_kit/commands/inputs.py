@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -18,7 +19,9 @@ from dhn_kit.graph import Array, Graph
 from dhn_kit.project import SETTINGS, load_project
 
 if TYPE_CHECKING:
+    from dhn_kit.pack import Pack
     from dhn_kit.quantize import Method
+    from dhn_kit.strategy import Goal, Policy
 
 DEFAULT_BOARD = "qemu-cortex-m4"
 
@@ -132,6 +135,30 @@ def load_quantized(path: Path, calib: str | None, method: Method | None) -> Quan
     with console.busy("quantising"):
         quantized = quantize(graph, x, method) if method else quantize(graph, x)
     return Quantized(quantized, graph, x, y)
+
+
+def policy_of(
+    board: Board, flash_budget: int | None = None, goal: Goal = "cycles", kernels: list[str] | None = None
+) -> Policy:
+    """How kernels are chosen: the board's own policy, with what the user asked for."""
+    from dhn_kit.strategy import board_policy
+
+    named = {}
+    for text in kernels or []:
+        op, equals, kernel = text.rpartition("=")
+        if not equals:
+            raise DhnError(f"--kernel {text}: expected OP=KERNEL; 'dhn-kit inspect' lists both")
+        named[op] = kernel
+    policy = dataclasses.replace(board_policy(board, goal), kernels=named)
+    return policy if flash_budget is None else dataclasses.replace(policy, flash_budget=flash_budget)
+
+
+def packed_for(graph: Graph, board: Board, policy: Policy | None = None) -> Pack:
+    """The quantised graph packed for the board, kernels chosen by its latency model."""
+    from dhn_kit.latency import load_latency
+    from dhn_kit.pack import pack
+
+    return pack(graph, board.flavour, latency=load_latency(board.name), policy=policy or policy_of(board))
 
 
 def _random_data(graph: Graph) -> tuple[Array, None]:

@@ -16,6 +16,8 @@ from dhn_kit.commands.inputs import (
     load_quantized,
     load_target,
     model_and_calib,
+    packed_for,
+    policy_of,
     writable_file,
 )
 from dhn_kit.errors import DhnError
@@ -34,12 +36,15 @@ def inspect(
     calib: options.Calib = None,
     method: options.Method = None,
     board: options.Board = None,
+    flash_budget: options.FlashBudget = None,
+    goal: options.Goal = "cycles",
+    kernel: options.Kernels = None,
     json: options.Json = False,
 ) -> None:
     """Show what is in a network or a pack.
 
     Operators, work, parameters; with calibration data (or from an int8 network) also how far int8 is from float per
-    layer, where hooks may act, and the memory plan beside its lower bound.
+    layer, which kernel each operator gets and why, where hooks may act, and the memory plan beside its lower bound.
 
     \b
     Examples:
@@ -49,7 +54,7 @@ def inspect(
       dhn-kit inspect model.dhn
     """
     from dhn_kit import inspection
-    from dhn_kit.pack import load_pack, pack
+    from dhn_kit.pack import load_pack
 
     target = load_target(board)
     path, calib = model_and_calib(network, calib)
@@ -60,7 +65,7 @@ def inspect(
         summary = inspection.summarize(graph)
     else:
         quantized = load_quantized(path, calib, method)
-        packed = pack(quantized.graph, target.flavour)
+        packed = packed_for(quantized.graph, target, policy_of(target, flash_budget, goal, kernel))
         sqnr, agreed = _quality(quantized, packed)
         summary = inspection.summarize(quantized.graph, packed, sqnr)
     if json:
@@ -100,6 +105,7 @@ def _show(summary: inspection.Summary, agreed: Agreement | None) -> None:
     rows = ((_short(n.name), n.op, _shape(n.shape), n.macs, n.parameters, n.sqnr_db) for n in summary.nodes)
     console.table("Operators", ("name", "op", "output", ">MACs", ">parameters", ">SQNR dB"), rows)
     if summary.memory is not None:
+        _show_kernels(summary.kernels)
         _show_packed(summary, summary.memory)
 
 
@@ -128,10 +134,30 @@ def _show_packed(summary: inspection.Summary, memory: inspection.MemorySummary) 
     console.line(f"flash {memory.flash_bytes:,} bytes, pack {(summary.hash or '')[:12]}")
 
 
-def _short(name: str) -> str:
+def _show_kernels(kernels: list[inspection.KernelSummary]) -> None:
+    rows = (
+        (_short(k.name, 28), _bare(k.kernel), k.instructions, k.flash, k.scratch, _next_best(k.others)) for k in kernels
+    )
+    console.table("Kernels", ("name", "kernel", ">predicted", ">flash", ">scratch", "next best"), rows)
+    console.line(
+        f"predicted {sum(k.instructions for k in kernels):,.0f} instructions, "
+        f"estimated {sum(k.cycles for k in kernels):,.0f} cycles"
+    )
+    console.line("")
+
+
+def _bare(kernel: str) -> str:
+    return kernel.removeprefix("dhn_")
+
+
+def _next_best(others: tuple[tuple[str, str], ...]) -> str:
+    return f"{_bare(others[0][0])}: {others[0][1]}"[:60] if others else ""
+
+
+def _short(name: str, width: int = 48) -> str:
     """Converters join the names of all that they fused; the first says enough. JSON has the whole."""
     first = name.split(";")[0]
-    return first if len(first) <= 48 else f"...{first[-45:]}"
+    return first if len(first) <= width else f"...{first[3 - width :]}"
 
 
 def _shape(shape: tuple[int, ...]) -> str:
@@ -146,26 +172,30 @@ def pack(
     calib: options.Calib = None,
     method: options.Method = None,
     board: options.Board = None,
+    flash_budget: options.FlashBudget = None,
+    goal: options.Goal = "cycles",
+    kernel: options.Kernels = None,
     json: options.Json = False,
 ) -> None:
     """Quantise a network and pack it as a program for a board.
 
-    The pack is the same with and without hooks; hooks are attached later, by their own bundle.
+    A pack is made for the kernels of its board's core. It is the same with and without hooks; hooks are attached later,
+    by their own bundle.
 
     \b
     Examples:
       dhn-kit pack model.onnx --calib calib.npz -o model.dhn
       dhn-kit pack model.onnx --calib calib.npz --method mse -o model.dhn
       dhn-kit pack model.tflite --board posix -o model.dhn
+      dhn-kit pack model.tflite --flash-budget 120000 -o small.dhn
     """
-    from dhn_kit import pack as packing
     from dhn_kit.inspection import multiplies
 
     target = load_target(board)
     writable_file(output)
     quantized = load_quantized(*model_and_calib(model, calib), method)
     with console.busy("packing"):
-        packed = packing.pack(quantized.graph, target.flavour)
+        packed = packed_for(quantized.graph, target, policy_of(target, flash_budget, goal, kernel))
     check_fit(packed, target)
     try:
         packed.save(output)
@@ -177,6 +207,8 @@ def pack(
         "flash_bytes": len(packed.data),
         "arena_bytes": packed.arena_bytes,
         "arena_lower_bound": packed.arena_lower_bound,
+        "instructions": round(sum(op.instructions for op in packed.ops)),
+        "cycles": round(sum(op.cycles for op in packed.ops)),
         "macs": sum(multiplies(op) for op in packed.ops),
         "hook_points": len(packed.points),
     }

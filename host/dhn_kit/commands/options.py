@@ -47,4 +47,23 @@ Port = Annotated[
 Hooks = Annotated[
     Path | None, typer.Option("--hooks", metavar="HOOKS.DHN", help="Hook bundle to attach; without it none is.")
 ]
+FlashBudget = Annotated[
+    int | None,
+    typer.Option(
+        "--flash-budget",
+        metavar="BYTES",
+        min=0,
+        help="Most flash for weights and tables; spent where it saves most. Default: what the board has.",
+    ),
+]
+Goal = Annotated[
+    Literal["cycles", "instructions"],
+    typer.Option("--goal", help="What the choice of kernels minimises: estimated cycles or executed instructions."),
+]
+Kernels = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--kernel", metavar="OP=KERNEL", help="Take this kernel for this operator; 'inspect' lists both. Repeatable."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
