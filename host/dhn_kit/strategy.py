@@ -176,5 +176,5 @@ def _choice(picked: Candidate, candidates: list[Candidate], refused: list[tuple[
         else:
             why = f"{c.flash - picked.flash} bytes more flash for {1 - c.cost / picked.cost:.0%} fewer {policy.goal}"
         others.append((c.op.kernel.name, why))
-    op = picked.op
-    return Choice(op.kernel.name, picked.instructions, picked.cycles, picked.flash, op.scratch_bytes, tuple(others))
+    op, reasons = picked.op, (*others, *refused)
+    return Choice(op.kernel.name, picked.instructions, picked.cycles, picked.flash, op.scratch_bytes, reasons)
