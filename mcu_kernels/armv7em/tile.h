@@ -7,8 +7,7 @@
 
 /* The int16 buffer of a pixel group holds a word of two depths of pixel 0, the same depths of pixel 1 and so on, then the
  * next two depths. Depths come in quads (0, 2), (1, 3), the order in which SXTB16 unpacks four bytes. A step of a tile
- * takes one quad. Loops are unrolled by DHN_TILE_UNROLL steps and entered inside when the quads are no multiple of it. */
-enum { DHN_TILE_UNROLL = 4, DHN_S8_PIXELS = 3, DHN_S16_PIXELS = 2 };
+ * takes one quad. Loops are unrolled and entered inside when the steps are no multiple of that. */
 
 /* Two channels' requantisation: rows of dhn_fused_t in the order of use. */
 typedef struct {
@@ -23,7 +22,7 @@ typedef struct {
     const int8_t *weight;
     const dhn_pair_t *pair, *pair_end;
     int32_t out_c, out_zp;
-    uint32_t skip; /* steps left out of the first round */
+    uint32_t steps;
 } dhn_group_t;
 
 static inline void dhn_store_pair(int8_t *out, int32_t a, int32_t b)
@@ -43,9 +42,17 @@ static inline int32_t dhn_pixel_offset(const dhn_group_t *g, int32_t pixel, int3
  * its low byte, sign-extended, adds SA to `low`. Both start at A's bias, and (both - low) / 256 is SB as long as
  * |SB| < 2^23, which the host proves from the weights. One extraction for two products' weights is what this saves. */
 
+/* Two pixels by two channels, int16 weights: 10 instructions for 16 products. */
+
 #if defined(__ARM_FEATURE_DSP)
 
-#define DHN_S8_STEP                                                                                                    \
+/* Adding this to PC, four bytes ahead of the ADD, leaves out the steps that the first round lacks. */
+static inline uint32_t dhn_tile_entry(uint32_t steps, uint32_t unroll, uint32_t step_bytes)
+{
+    return (0u - steps) % unroll * step_bytes;
+}
+
+#define DHN_W8_STEP                                                                                                    \
     "ldrd    r0, lr, [r10], #8\n\t"                                                                                    \
     "ldmia.w r11!, {r1, r2, r3}\n\t"                                                                                   \
     "smlad   r7, r0, r1, r7\n\t"                                                                                       \
@@ -64,7 +71,7 @@ static inline int32_t dhn_pixel_offset(const dhn_group_t *g, int32_t pixel, int3
     "smlad   r5, lr, r2, r5\n\t"                                                                                       \
     "smlad   r6, lr, r3, r6\n\t"
 
-/* `first` and `last` registers of three sums: requantised with scale r2, round r3, output zero point lr. */
+/* Three sums to int8: scale r2, rounding r3, output zero point lr. */
 #define DHN_REQUANTIZE3(a, b, c)                                                                                       \
     "smmlar  " a ", " a ", r2, " a "\n\t"                                                                              \
     "smmlar  " b ", " b ", r2, " b "\n\t"                                                                              \
@@ -76,27 +83,26 @@ static inline int32_t dhn_pixel_offset(const dhn_group_t *g, int32_t pixel, int3
     "ssat    " b ", #8, " b "\n\t"                                                                                     \
     "ssat    " c ", #8, " c "\n\t"
 
-/* Sums of channel A in r4-r6, of both in r7-r9; r10 weights, r11 buffer, r12 its end. On the stack, from sp: pair, out,
- * offsets of pixels 1 and 2, output zero point, entry, buffer, end of pairs. ADD PC jumps four bytes and r0 ahead. */
-static __attribute__((noinline)) void dhn_group_s8(const dhn_group_t *g, int8_t *output, int32_t count)
+/* Sums of channel A in r4-r6, of both in r7-r9; r10 weights, r11 buffer, r12 its end. On the stack, from sp: end of pairs,
+ * pair, out, output zero point, offsets of pixels 1 and 2, entry, buffer. */
+DHN_CALLED void dhn_group_w8(const dhn_group_t *g, int8_t *output, int32_t count)
 {
-    register const dhn_pair_t *pair __asm__("r0") = g->pair;
-    register int8_t *out __asm__("r1") = output;
-    register int32_t to1 __asm__("r2") = dhn_pixel_offset(g, 1, count);
-    register int32_t to2 __asm__("r3") = dhn_pixel_offset(g, 2, count);
-    register int32_t zero __asm__("r4") = g->out_zp;
-    register uint32_t entry __asm__("r5") = g->skip * (17u * 4u);
-    register const int16_t *x __asm__("r6") = g->x;
-    register const dhn_pair_t *pair_end __asm__("r7") = g->pair_end;
+    register const dhn_pair_t *pair_end __asm__("r0") = g->pair_end;
+    register const dhn_pair_t *pair __asm__("r1") = g->pair;
+    register int8_t *out __asm__("r2") = output;
+    register int32_t zero __asm__("r3") = g->out_zp;
+    register int32_t to1 __asm__("r4") = dhn_pixel_offset(g, 1, count);
+    register int32_t to2 __asm__("r5") = dhn_pixel_offset(g, 2, count);
+    register uint32_t entry __asm__("r6") = dhn_tile_entry(g->steps, 4u, 17u * 4u);
+    register const int16_t *x __asm__("r7") = g->x;
     register const int8_t *w __asm__("r10") = g->weight;
     register const int16_t *x_end __asm__("r12") = g->x_end;
     /* clang-format off */
     __asm__ volatile(
-        "push    {r0-r7}\n\t"
-        "mov     r1, r0\n"
+        "push    {r0-r7}\n"
         "1:\n\t"
         "ldr     r4, [r1]\n\t"
-        "ldrd    r0, r11, [sp, #20]\n\t"
+        "ldrd    r0, r11, [sp, #24]\n\t"
         "mov     r5, r4\n\t"
         "mov     r6, r4\n\t"
         "mov     r7, r4\n\t"
@@ -105,26 +111,25 @@ static __attribute__((noinline)) void dhn_group_s8(const dhn_group_t *g, int8_t 
         "add     pc, r0\n\t"
         "nop\n"
         "2:\n\t"
-        DHN_S8_STEP
-        DHN_S8_STEP
-        DHN_S8_STEP
-        DHN_S8_STEP
+        DHN_W8_STEP
+        DHN_W8_STEP
+        DHN_W8_STEP
+        DHN_W8_STEP
         "cmp     r11, r12\n\t"
         "bne     2b\n\t"
-        "ldrd    r1, r11, [sp]\n\t"
-        "ldr     lr, [sp, #16]\n\t"
-        "ldr     r0, [r1, #4]\n\t"
-        "ldrd    r2, r3, [r1, #8]\n\t"
+        "ldm.w   sp, {r0, r1, r11, lr}\n\t"
+        "ldr     r2, [r1, #4]\n\t"
         "sub     r7, r7, r4\n\t"
         "sub     r8, r8, r5\n\t"
         "sub     r9, r9, r6\n\t"
-        "add     r7, r0, r7, asr #8\n\t"
-        "add     r8, r0, r8, asr #8\n\t"
-        "add     r9, r0, r9, asr #8\n\t"
+        "add     r7, r2, r7, asr #8\n\t"
+        "add     r8, r2, r8, asr #8\n\t"
+        "add     r9, r2, r9, asr #8\n\t"
+        "ldrd    r2, r3, [r1, #8]\n\t"
         DHN_REQUANTIZE3("r4", "r5", "r6")
         "ldrd    r2, r3, [r1, #16]\n\t"
         DHN_REQUANTIZE3("r7", "r8", "r9")
-        "ldrd    r2, r3, [sp, #8]\n\t"
+        "ldrd    r2, r3, [sp, #16]\n\t"
         "bfi     r4, r7, #8, #8\n\t"
         "bfi     r5, r8, #8, #8\n\t"
         "bfi     r6, r9, #8, #8\n\t"
@@ -132,40 +137,132 @@ static __attribute__((noinline)) void dhn_group_s8(const dhn_group_t *g, int8_t 
         "strh    r5, [r11, r2]\n\t"
         "strh    r4, [r11], #2\n\t"
         "adds    r1, #24\n\t"
-        "ldr     r0, [sp, #28]\n\t"
-        "strd    r1, r11, [sp]\n\t"
+        "strd    r1, r11, [sp, #4]\n\t"
         "cmp     r1, r0\n\t"
         "bne     1b\n\t"
         "add     sp, #32"
-        : "+r"(pair), "+r"(out), "+r"(to1), "+r"(to2), "+r"(zero), "+r"(entry), "+r"(x), "+r"(pair_end), "+r"(w),
+        : "+r"(pair_end), "+r"(pair), "+r"(out), "+r"(zero), "+r"(to1), "+r"(to2), "+r"(entry), "+r"(x), "+r"(w),
           "+r"(x_end)
         :
         : "r8", "r9", "r11", "lr", "cc", "memory");
     /* clang-format on */
 }
 
+#define DHN_W16_STEP                                                                                                   \
+    "ldmia.w r12!, {r0-r3}\n\t"                                                                                        \
+    "ldmia.w lr!, {r4-r7}\n\t"                                                                                         \
+    "smlad   r8, r0, r4, r8\n\t"                                                                                       \
+    "smlad   r9, r0, r5, r9\n\t"                                                                                       \
+    "smlad   r10, r1, r4, r10\n\t"                                                                                     \
+    "smlad   r11, r1, r5, r11\n\t"                                                                                     \
+    "smlad   r8, r2, r6, r8\n\t"                                                                                       \
+    "smlad   r9, r2, r7, r9\n\t"                                                                                       \
+    "smlad   r10, r3, r6, r10\n\t"                                                                                     \
+    "smlad   r11, r3, r7, r11\n\t"
+
+/* Sums of channel A in r8-r9, of B in r10-r11; r12 weights, lr buffer. On the stack, from sp: offset of pixel 1, end of
+ * pairs, pair, out, output zero point, end of the buffer, entry, buffer. */
+DHN_CALLED void dhn_group_w16(const dhn_group_t *g, int8_t *output, int32_t count)
+{
+    register int32_t to1 __asm__("r0") = dhn_pixel_offset(g, 1, count);
+    register const dhn_pair_t *pair_end __asm__("r1") = g->pair_end;
+    register const dhn_pair_t *pair __asm__("r2") = g->pair;
+    register int8_t *out __asm__("r3") = output;
+    register int32_t zero __asm__("r4") = g->out_zp;
+    register const int16_t *x_end __asm__("r5") = g->x_end;
+    register uint32_t entry __asm__("r6") = dhn_tile_entry(g->steps, 8u, 10u * 4u);
+    register const int16_t *x __asm__("r7") = g->x;
+    register const int8_t *w __asm__("r12") = g->weight;
+    /* clang-format off */
+    __asm__ volatile(
+        "push    {r0-r7}\n\t"
+        "mov     r6, r2\n"
+        "1:\n\t"
+        "ldrd    r0, lr, [sp, #24]\n\t"
+        "ldrd    r8, r10, [r6]\n\t"
+        "mov     r9, r8\n\t"
+        "mov     r11, r10\n\t"
+        "add     pc, r0\n\t"
+        "nop\n"
+        "2:\n\t"
+        DHN_W16_STEP
+        DHN_W16_STEP
+        DHN_W16_STEP
+        DHN_W16_STEP
+        DHN_W16_STEP
+        DHN_W16_STEP
+        DHN_W16_STEP
+        DHN_W16_STEP
+        "ldr     r0, [sp, #20]\n\t"
+        "cmp     lr, r0\n\t"
+        "bne     2b\n\t"
+        "ldm.w   sp, {r4-r7, lr}\n\t"
+        "ldrd    r0, r1, [r6, #8]\n\t"
+        "ldrd    r2, r3, [r6, #16]\n\t"
+        "smmlar  r8, r8, r0, r8\n\t"
+        "smmlar  r9, r9, r0, r9\n\t"
+        "smmlar  r10, r10, r2, r10\n\t"
+        "smmlar  r11, r11, r2, r11\n\t"
+        "smmlar  r8, r8, r1, lr\n\t"
+        "smmlar  r9, r9, r1, lr\n\t"
+        "smmlar  r10, r10, r3, lr\n\t"
+        "smmlar  r11, r11, r3, lr\n\t"
+        "ssat    r8, #8, r8\n\t"
+        "ssat    r9, #8, r9\n\t"
+        "ssat    r10, #8, r10\n\t"
+        "ssat    r11, #8, r11\n\t"
+        "bfi     r8, r10, #8, #8\n\t"
+        "bfi     r9, r11, #8, #8\n\t"
+        "strh    r9, [r7, r4]\n\t"
+        "strh    r8, [r7], #2\n\t"
+        "adds    r6, #24\n\t"
+        "strd    r6, r7, [sp, #8]\n\t"
+        "cmp     r6, r5\n\t"
+        "bne     1b\n\t"
+        "add     sp, #32"
+        : "+r"(to1), "+r"(pair_end), "+r"(pair), "+r"(out), "+r"(zero), "+r"(x_end), "+r"(entry), "+r"(x), "+r"(w)
+        :
+        : "r8", "r9", "r10", "r11", "lr", "cc", "memory");
+    /* clang-format on */
+}
+
 #else
 
-static inline void dhn_group_s8(const dhn_group_t *g, int8_t *out, int32_t count)
+static inline void dhn_store_pixel(const dhn_group_t *g, const dhn_pair_t *pair, int8_t *out, int32_t a, int32_t b)
 {
-    const int8_t *w = g->weight;
-    for (const dhn_pair_t *pair = g->pair; pair != g->pair_end; pair++, out += 2) {
-        int32_t low[DHN_S8_PIXELS], both[DHN_S8_PIXELS];
-        for (int i = 0; i < DHN_S8_PIXELS; i++) {
-            low[i] = both[i] = pair->bias[0];
-        }
-        for (const int16_t *x = g->x; x != g->x_end; x += 2 * DHN_S8_PIXELS, w += 4) {
-            uint32_t const raw = dhn_load32(w);
-            for (int i = 0; i < DHN_S8_PIXELS; i++) {
-                both[i] = dhn_smlad(raw, dhn_load32(x + 2 * i), both[i]);
-                low[i] = dhn_smlad(dhn_sxtb16(raw), dhn_load32(x + 2 * i), low[i]);
+    dhn_store_pair(out, dhn_requantize_fused(a, pair->scale_a, pair->round_a, g->out_zp),
+                   dhn_requantize_fused(b, pair->scale_b, pair->round_b, g->out_zp));
+}
+
+static inline void dhn_group_w8(const dhn_group_t *g, int8_t *out, int32_t count)
+{
+    for (int i = 2; i >= 0; i--) {
+        const int8_t *w = g->weight;
+        int8_t *to = out + dhn_pixel_offset(g, i, count);
+        for (const dhn_pair_t *pair = g->pair; pair != g->pair_end; pair++, to += 2) {
+            int32_t low = pair->bias[0], both = pair->bias[0];
+            for (const int16_t *x = g->x + 2 * i; x < g->x_end; x += 6, w += 4) {
+                both = dhn_smlad(dhn_load32(w), dhn_load32(x), both);
+                low = dhn_smlad(dhn_sxtb16(dhn_load32(w)), dhn_load32(x), low);
             }
+            int32_t const second = (int32_t)((uint32_t)both - (uint32_t)low) >> 8;
+            dhn_store_pixel(g, pair, to, low, pair->bias[1] + second);
         }
-        for (int i = DHN_S8_PIXELS - 1; i >= 0; i--) {
-            int32_t const b = pair->bias[1] + ((int32_t)((uint32_t)both[i] - (uint32_t)low[i]) >> 8);
-            dhn_store_pair(out + dhn_pixel_offset(g, i, count),
-                           dhn_requantize_fused(low[i], pair->scale_a, pair->round_a, g->out_zp),
-                           dhn_requantize_fused(b, pair->scale_b, pair->round_b, g->out_zp));
+    }
+}
+
+static inline void dhn_group_w16(const dhn_group_t *g, int8_t *out, int32_t count)
+{
+    for (int i = 1; i >= 0; i--) {
+        const int8_t *w = g->weight;
+        int8_t *to = out + dhn_pixel_offset(g, i, count);
+        for (const dhn_pair_t *pair = g->pair; pair != g->pair_end; pair++, to += 2) {
+            int32_t a = pair->bias[0], b = pair->bias[1];
+            for (const int16_t *x = g->x + 2 * i; x < g->x_end; x += 4, w += 8) {
+                a = dhn_smlad(dhn_load32(w), dhn_load32(x), a);
+                b = dhn_smlad(dhn_load32(w + 4), dhn_load32(x), b);
+            }
+            dhn_store_pixel(g, pair, to, a, b);
         }
     }
 }

@@ -13,6 +13,8 @@ LAYOUTS: dict[str, Layout] = {
     "tflite": common.tflite,
     "conv_s8": direct.conv_s8,
     "conv_rows_s8": direct.conv_rows_s8,
+    "conv_w16": direct.conv_w16,
+    "conv_rows_w16": direct.conv_rows_w16,
     "depthwise_3x3": depthwise.depthwise_3x3,
     "fc_pairs": fully_connected.fc_pairs,
     "add_shifted": add.add_shifted,

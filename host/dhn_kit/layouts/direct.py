@@ -61,6 +61,13 @@ def _prepare_s8(call: Call, by_channel: Int8Array) -> Prepared:
     return Prepared(call.record, call.values, consts)
 
 
+def _prepare_w16(call: Call, by_channel: Int8Array) -> Prepared:
+    """(out_c / 2, depths / 2, channel, depth): what one word each holds, int16."""
+    pairs = by_channel.reshape(len(by_channel) // 2, 2, -1, 2).transpose(0, 2, 1, 3).astype("<i2")
+    consts = {"weight": pairs.tobytes(), "bias": _pairs(call).astype("<i4").tobytes()}
+    return Prepared(call.record, call.values, consts)
+
+
 def conv_s8(call: Call) -> Prepared:
     """int8 weights, pairs of channels in a halfword; input channels are a multiple of 4."""
     return _prepare_s8(call, _by_depth(call))
@@ -69,3 +76,13 @@ def conv_s8(call: Call) -> Prepared:
 def conv_rows_s8(call: Call) -> Prepared:
     """The same for any number of input channels."""
     return _prepare_s8(call, _by_row(call))
+
+
+def conv_w16(call: Call) -> Prepared:
+    """int16 weights, words of two depths of neighbouring channels; input channels are a multiple of 4."""
+    return _prepare_w16(call, _by_depth(call))
+
+
+def conv_rows_w16(call: Call) -> Prepared:
+    """The same for any number of input channels."""
+    return _prepare_w16(call, _by_row(call))

@@ -1,0 +1,24 @@
+/* Convolutions with weights widened to int16 on the host: two pixels by two channels at a time. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "conv_walk.h"
+
+static const dhn_tile_t tile = {2, dhn_gather2, dhn_group_w16};
+
+dhn_kernel_fn dhn_conv_w16_s8__armv7em;
+void dhn_conv_w16_s8__armv7em(const void *params, const dhn_io_t *io)
+{
+    dhn_walk_taps(&tile, params, io);
+}
+
+/* Any number of input channels: 1 and 3, at first. */
+dhn_kernel_fn dhn_conv_rows_w16_s8__armv7em;
+void dhn_conv_rows_w16_s8__armv7em(const void *params, const dhn_io_t *io)
+{
+    dhn_walk_rows(&tile, params, io);
+}
+
+dhn_kernel_fn dhn_conv_1x1_w16_s8__armv7em;
+void dhn_conv_1x1_w16_s8__armv7em(const void *params, const dhn_io_t *io)
+{
+    dhn_walk_pixels(&tile, params, io);
+}

@@ -1,0 +1,235 @@
+/* Walks a convolution's output in groups of pixels, whose windows are gathered and multiplied by a register tile. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef DHN_ARMV7EM_CONV_WALK_H
+#define DHN_ARMV7EM_CONV_WALK_H
+
+#include <string.h>
+
+#include "dhn_kernels.h"
+#include "gather.h"
+#include "tile.h"
+
+enum { DHN_WALK_PIXELS = 3 }; /* at most */
+
+/* A register tile. The walks below are inlined with a constant one, so that its fields cost nothing. */
+typedef struct {
+    int32_t pixels;
+    uint32_t *(*gather)(uint32_t *to, const int8_t *const from[], int32_t quads);
+    void (*group)(const dhn_group_t *g, int8_t *out, int32_t count);
+} dhn_tile_t;
+
+#define DHN_INLINE static inline __attribute__((always_inline))
+
+DHN_INLINE dhn_group_t dhn_walk_group(const dhn_conv_t *p, const dhn_io_t *io, int32_t quads, int32_t pixels)
+{
+    dhn_group_t g;
+    g.x = io->scratch;
+    g.x_end = g.x + quads * 4 * pixels;
+    g.weight = (const int8_t *)(io->consts + p->weight);
+    g.pair = (const void *)(io->consts + p->bias);
+    g.pair_end = g.pair + p->out_c / 2;
+    g.out_c = p->out_c;
+    g.out_zp = p->out_zp;
+    g.steps = (uint32_t)quads;
+    return g;
+}
+
+/* The first tap of one output's window, which may lie outside the image. */
+typedef struct {
+    int32_t y, x;
+} dhn_window_t;
+
+DHN_INLINE dhn_window_t dhn_window_first(const dhn_conv_t *p)
+{
+    dhn_window_t const w = {-(int32_t)p->pad_t, -(int32_t)p->pad_l};
+    return w;
+}
+
+DHN_INLINE dhn_window_t dhn_window_next(const dhn_conv_t *p, dhn_window_t w)
+{
+    w.x += p->stride_w;
+    if (w.x == p->out_w * p->stride_w - p->pad_l) {
+        w.x = -(int32_t)p->pad_l;
+        w.y += p->stride_h;
+    }
+    return w;
+}
+
+/* w[0] is given. Windows behind the last output may be anywhere: outside the image they read the zero point. */
+DHN_INLINE void dhn_windows_follow(const dhn_conv_t *p, dhn_window_t *w, int32_t pixels)
+{
+    for (int32_t i = 1; i < pixels; i++) {
+        w[i] = dhn_window_next(p, w[i - 1]);
+    }
+}
+
+/* Whether all windows lie in one row, and inside the image. */
+DHN_INLINE int dhn_windows_inside(const dhn_conv_t *p, const dhn_window_t *w, int32_t pixels)
+{
+    return w[0].x >= 0 && w[0].y >= 0 && w[pixels - 1].y == w[0].y && w[pixels - 1].x + p->kw <= p->in_w &&
+           w[0].y + (p->kh - 1) * p->dilation_h < p->in_h;
+}
+
+DHN_INLINE void dhn_gather_inside(const dhn_tile_t *t, const dhn_conv_t *p, const int8_t *in, dhn_window_t w,
+                                  uint32_t *to)
+{
+    int32_t const line = p->in_w * p->in_c * p->dilation_h, step = p->stride_w * p->in_c;
+    int32_t const quads = p->kw * p->in_c / 4;
+    const int8_t *from[DHN_WALK_PIXELS] = {in + (w.y * p->in_w + w.x) * p->in_c};
+    for (int32_t ky = p->kh; ky > 0; ky--) {
+        for (int32_t i = 1; i < t->pixels; i++) {
+            from[i] = from[i - 1] + step;
+        }
+        to = t->gather(to, from, quads);
+        from[0] += line;
+    }
+}
+
+/* A tap's channels, or `zeros` where it lies outside the image. */
+DHN_INLINE const int8_t *dhn_tap(const dhn_conv_t *p, const int8_t *in, int32_t y, int32_t x, const int8_t *zeros)
+{
+    int const inside = (uint32_t)y < p->in_h && (uint32_t)x < p->in_w;
+    return inside ? in + (y * p->in_w + x) * p->in_c : zeros;
+}
+
+DHN_INLINE void dhn_gather_taps(const dhn_tile_t *t, const dhn_conv_t *p, const int8_t *in, const dhn_window_t *w,
+                                uint32_t *to, const int8_t *zeros)
+{
+    const int8_t *from[DHN_WALK_PIXELS];
+    for (int32_t ky = 0; ky < p->kh * p->dilation_h; ky += p->dilation_h) {
+        for (int32_t kx = 0; kx < p->kw; kx++) {
+            for (int32_t i = 0; i < t->pixels; i++) {
+                from[i] = dhn_tap(p, in, w[i].y + ky, w[i].x + kx, zeros);
+            }
+            to = t->gather(to, from, p->in_c / 4);
+        }
+    }
+}
+
+/* Access order of all three walks, for kernels.toml's `lead`: a group's windows are read before its outputs are written.
+ * When the outputs before (y, x) are written, (y * out_w + x) * out_c bytes are; the first byte of the input that is still
+ * needed belongs to the window of (y, x), or of (y + 1, 0) while both reach over the upper edge, and lies no lower than
+ * ((y * stride_h - pad_t) * in_w + x * stride_w - pad_l) * in_c. Both are linear in y and in x: the output leads the input
+ * by no more than the sum of what each row, each column and the padding contribute. */
+
+/* in_c a multiple of 4. Scratch: the buffer, then a pixel of zero points. */
+DHN_INLINE void dhn_walk_taps(const dhn_tile_t *t, const dhn_conv_t *p, const dhn_io_t *io)
+{
+    int32_t const depth = p->kh * p->kw * p->in_c;
+    dhn_group_t const g = dhn_walk_group(p, io, depth / 4, t->pixels);
+    int8_t *const zeros = (int8_t *)io->scratch + 2 * t->pixels * depth;
+    memset(zeros, p->in_zp, p->in_c);
+    int8_t *out = io->out;
+    dhn_window_t w[DHN_WALK_PIXELS] = {dhn_window_first(p)};
+    for (int32_t left = p->out_h * p->out_w; left > 0; left -= t->pixels) {
+        dhn_windows_follow(p, w, t->pixels);
+        if (dhn_windows_inside(p, w, t->pixels)) {
+            dhn_gather_inside(t, p, io->in0, w[0], io->scratch);
+        } else {
+            dhn_gather_taps(t, p, io->in0, w, io->scratch, zeros);
+        }
+        t->group(&g, out, left);
+        out += t->pixels * p->out_c;
+        w[0] = dhn_window_next(p, w[t->pixels - 1]);
+    }
+}
+
+/* A row of taps in bytes: where it lies in the image, or its copy in `spare` if it reaches over a side. */
+static inline const int8_t *dhn_row(const dhn_conv_t *p, const int8_t *in, int32_t y, int32_t x, const int8_t *zeros,
+                                    int8_t *spare)
+{
+    int32_t const row = p->kw * p->in_c, inside = p->in_w - x; /* taps up to the right edge */
+    if ((uint32_t)y >= p->in_h || x <= -(int32_t)p->kw || inside <= 0) {
+        return zeros;
+    }
+    const int8_t *const from = in + (y * p->in_w + x) * p->in_c;
+    if (x >= 0 && inside >= p->kw) {
+        return from;
+    }
+    int32_t const first = (x < 0) ? -x * p->in_c : 0;
+    int32_t const last = (inside < p->kw) ? inside * p->in_c : row;
+    for (int32_t i = 0; i < row; i++) {
+        spare[i] = (int8_t)((i >= first && i < last) ? from[i] : p->in_zp);
+    }
+    return spare;
+}
+
+/* The quads of each row of taps, then the bytes that are left of all rows, two to a word. `spare`: a row of bytes for each
+ * pixel, behind them a row of zero points. */
+DHN_INLINE void dhn_gather_rows(const dhn_tile_t *t, const dhn_conv_t *p, const int8_t *in, const dhn_window_t *w,
+                                uint32_t *to, int8_t *spare)
+{
+    int32_t const row = p->kw * p->in_c, quads = row / 4, pitch = (row + 3) & ~3;
+    const int8_t *const zeros = spare + t->pixels * pitch;
+    const int8_t *from[DHN_WALK_PIXELS];
+    uint16_t *rest = (void *)(to + p->kh * quads * 2 * t->pixels);
+    int32_t next = 1; /* from lane 0 to lane 1, and from there over the other pixels to the next lane 0 */
+    for (int32_t ky = 0; ky < p->kh * p->dilation_h; ky += p->dilation_h) {
+        for (int32_t i = 0; i < t->pixels; i++) {
+            from[i] = dhn_row(p, in, w[i].y + ky, w[i].x, zeros, spare + i * pitch);
+        }
+        if (quads > 0) {
+            to = t->gather(to, from, quads);
+        }
+        for (int32_t k = 4 * quads; k < row; k++, rest += next, next = 2 * t->pixels - next) {
+            for (int32_t i = 0; i < t->pixels; i++) {
+                rest[2 * i] = (uint16_t)from[i][k];
+            }
+        }
+    }
+}
+
+/* Any in_c. Scratch: the buffer, then for each pixel a row of taps in bytes and a row of zero points. */
+DHN_INLINE void dhn_walk_rows(const dhn_tile_t *t, const dhn_conv_t *p, const dhn_io_t *io)
+{
+    int32_t const row = p->kw * p->in_c, pitch = (row + 3) & ~3;
+    int32_t const quads = p->kh * (row / 4) + (p->kh * (row % 4) + 3) / 4;
+    dhn_group_t const g = dhn_walk_group(p, io, quads, t->pixels);
+    int8_t *const spare = (int8_t *)io->scratch + quads * 8 * t->pixels;
+    memset(spare + t->pixels * pitch, p->in_zp, (size_t)row);
+    int8_t *out = io->out;
+    dhn_window_t w[DHN_WALK_PIXELS] = {dhn_window_first(p)};
+    for (int32_t left = p->out_h * p->out_w; left > 0; left -= t->pixels) {
+        dhn_windows_follow(p, w, t->pixels);
+        dhn_gather_rows(t, p, io->in0, w, io->scratch, spare);
+        t->group(&g, out, left);
+        out += t->pixels * p->out_c;
+        w[0] = dhn_window_next(p, w[t->pixels - 1]);
+    }
+}
+
+typedef struct {
+    const int8_t *from;
+    int32_t columns; /* left in this row */
+} dhn_pixel_t;
+
+DHN_INLINE const int8_t *dhn_next_pixel(dhn_pixel_t *at, const dhn_conv_t *p)
+{
+    const int8_t *const from = at->from;
+    at->from += p->stride_w * p->in_c;
+    if (--at->columns == 0) {
+        at->columns = p->out_w;
+        at->from += (p->stride_h * p->in_w - p->out_w * p->stride_w) * p->in_c;
+    }
+    return from;
+}
+
+/* 1x1 without padding, in_c a multiple of 4. Scratch: the buffer. */
+DHN_INLINE void dhn_walk_pixels(const dhn_tile_t *t, const dhn_conv_t *p, const dhn_io_t *io)
+{
+    dhn_group_t const g = dhn_walk_group(p, io, p->in_c / 4, t->pixels);
+    dhn_pixel_t at = {io->in0, p->out_w};
+    const int8_t *from[DHN_WALK_PIXELS];
+    int8_t *out = io->out;
+    for (int32_t left = p->out_h * p->out_w; left > 0; left -= t->pixels) {
+        from[0] = dhn_next_pixel(&at, p);
+        for (int32_t i = 1; i < t->pixels; i++) {
+            from[i] = (left > i) ? dhn_next_pixel(&at, p) : from[0];
+        }
+        t->gather(io->scratch, from, p->in_c / 4);
+        t->group(&g, out, left);
+        out += t->pixels * p->out_c;
+    }
+}
+
+#endif
