@@ -5,6 +5,10 @@
 
 #include "dsp.h"
 
+/* Naked functions take their arguments from registers. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+
 /* In one dimension, six values d of the input and three weights g give four outputs y of the correlation by
  *
  *   V = B d                    U = G g                     24 y = A (U V), written with the factors of its rows apart:
@@ -372,5 +376,7 @@ static void dhn_wino_outputs(const uint8_t *sums, int8_t *out, const dhn_wino_ch
     }
 }
 #endif
+
+#pragma GCC diagnostic pop
 
 #endif

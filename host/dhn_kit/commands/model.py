@@ -136,7 +136,7 @@ def _show_packed(summary: inspection.Summary, memory: inspection.MemorySummary) 
 
 def _show_kernels(kernels: list[inspection.KernelSummary]) -> None:
     rows = (
-        (_short(k.name, 24), _bare(k.kernel), k.instructions, k.flash, k.scratch, _next_best(k.others)) for k in kernels
+        (_short(k.name, 24), _bare(k.kernel), round(k.instructions), k.flash, k.scratch, _next_best(k.others)) for k in kernels
     )
     console.table("Kernels", ("name", "kernel", ">predicted", ">flash", ">scratch", "next best"), rows)
     console.line(
@@ -151,7 +151,7 @@ def _bare(kernel: str) -> str:
 
 
 def _next_best(others: tuple[tuple[str, str], ...]) -> str:
-    return f"{_bare(others[0][0])}: {others[0][1]}"[:44] if others else ""
+    return f"{_bare(others[0][0])}: {others[0][1]}"[:34] if others else ""
 
 
 def _short(name: str, width: int = 48) -> str:
