@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dhn_kit.kernels import Kernel
-from dhn_kit.layouts import add, common, depthwise, direct, fully_connected, winograd
+from dhn_kit.layouts import add, common, depthwise, direct, fully_connected, mve, winograd
 from dhn_kit.layouts.common import Call, Layout, Prepared, Unfit
 
 __all__ = ["LAYOUTS", "Call", "Layout", "Prepared", "Unfit", "prepare"]
@@ -20,6 +20,7 @@ LAYOUTS: dict[str, Layout] = {
     "add_shifted": add.add_shifted,
     "add_exact": add.add_exact,
     "winograd_4x4": winograd.winograd_4x4,
+    **mve.LAYOUTS,
 }
 
 

@@ -1,0 +1,119 @@
+/* Output channels of one or two pixels: sums of products, then requantisation of sixteen or four at a time. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef DHN_MVE_GEMM_H
+#define DHN_MVE_GEMM_H
+
+#include "mve.h"
+
+/* The host's layout "mve" (host/dhn_kit/layouts/mve.py):
+ * - weights: per tile of channels (four for two pixels, eight for one) first the eight accumulators' start (bias, with the
+ *   input's zero point folded in), then 16 weights of each channel for every block of 16 inputs, zeros behind the last;
+ * - table: per four channels their multipliers and what the rounding needs, 8 or 12 int32.
+ * Of every whole group of 16 channels, quad q holds channels {0, 2, 1, 3}[q] + {0, 4, 8, 12}: narrowing interleaves even
+ * and odd lanes, and so brings them back into order. The channels behind the last whole group keep their order. */
+
+typedef int32x4_t dhn_mve_round_fn(int32x4_t acc, const int32_t *row);
+
+typedef struct {
+    const int8_t *weights;
+    const int32_t *table;
+    int32_t *acc;
+    int32_t blocks, tiles; /* of 16 inputs, of eight accumulators */
+    int32_t out_c;
+    int32_t zp, low, high;
+} dhn_mve_gemm_t;
+
+/* Right shifts e of 1 to 11: multiplier, then 2^(31-e) + 1. The +1 takes halves away from zero and changes nothing else
+ * while |t| < 2^(31-e), t being the first product; beyond, |t| / 2^e >= 512 saturates either way. The layout also
+ * admits channels whose |t| is proven to stay below 2^(31-e). */
+enum { DHN_MVE_FUSED_ROW = 8, DHN_MVE_ANY_ROW = 12 };
+
+DHN_MVE_INLINE int32x4_t dhn_mve_fused(int32x4_t acc, const int32_t *row)
+{
+    return vqrdmulhq_s32(vqrdmulhq_s32(acc, vldrwq_s32(row)), vldrwq_s32(row + 4));
+}
+
+/* Any shift: multiplier, left shift >= 0, right shift as a number <= 0. VRSHL rounds halves up; one less takes those of
+ * negative numbers away from zero, and the AND leaves a shift by nothing alone. */
+DHN_MVE_INLINE int32x4_t dhn_mve_any(int32x4_t acc, const int32_t *row)
+{
+    int32x4_t const right = vldrwq_s32(row + 8);
+    int32x4_t const t = vqrdmulhq_s32(vshlq_s32(acc, vldrwq_s32(row + 4)), vldrwq_s32(row));
+    return vrshlq_s32(vaddq_s32(t, vshrq_n_s32(vandq_s32(t, right), 31)), right);
+}
+
+/* Sixteen channels: quads at acc, acc + quad, ... */
+DHN_MVE_INLINE int8x16_t dhn_mve_narrow(const dhn_mve_gemm_t *g, int32x4_t a, int32x4_t b, int32x4_t c, int32x4_t d)
+{
+    int16x8_t even = vqmovnbq_s32(vreinterpretq_s16_s32(a), a);
+    int16x8_t odd = vqmovnbq_s32(vreinterpretq_s16_s32(c), c);
+    even = vqaddq_n_s16(vqmovntq_s32(even, b), (int16_t)g->zp);
+    odd = vqaddq_n_s16(vqmovntq_s32(odd, d), (int16_t)g->zp);
+    int8x16_t y = vqmovnbq_s16(vreinterpretq_s8_s16(even), even);
+    y = vqmovntq_s16(y, odd);
+    y = vmaxq_s8(y, vdupq_n_s8((int8_t)g->low));
+    return vminq_s8(y, vdupq_n_s8((int8_t)g->high));
+}
+
+/* Up to four channels. */
+DHN_MVE_INLINE void dhn_mve_store4(const dhn_mve_gemm_t *g, int8_t *out, int32x4_t y, int32_t count)
+{
+    y = vaddq_n_s32(y, g->zp);
+    y = vmaxq_s32(y, vdupq_n_s32(g->low));
+    y = vminq_s32(y, vdupq_n_s32(g->high));
+    vstrbq_p_s32(out, y, vctp32q((uint32_t)count));
+}
+
+/* Both pixels' outputs from the accumulators. o0 == o1 is fine when both pixels are the same. */
+DHN_MVE_INLINE void dhn_mve_finish_2(const dhn_mve_gemm_t *g, dhn_mve_round_fn *round, int32_t row, int8_t *o0,
+                                     int8_t *o1)
+{
+    const int32_t *acc = g->acc;
+    const int32_t *table = g->table;
+    int32_t n = g->out_c;
+    for (; n >= 16; n -= 16, acc += 32, table += 4 * row, o0 += 16, o1 += 16) {
+        int32x4_t const a0 = round(vldrwq_s32(acc), table);
+        int32x4_t const a1 = round(vldrwq_s32(acc + 4), table);
+        int32x4_t const b0 = round(vldrwq_s32(acc + 8), table + row);
+        int32x4_t const b1 = round(vldrwq_s32(acc + 12), table + row);
+        int32x4_t const c0 = round(vldrwq_s32(acc + 16), table + 2 * row);
+        int32x4_t const c1 = round(vldrwq_s32(acc + 20), table + 2 * row);
+        int32x4_t const d0 = round(vldrwq_s32(acc + 24), table + 3 * row);
+        int32x4_t const d1 = round(vldrwq_s32(acc + 28), table + 3 * row);
+        vstrbq_s8(o0, dhn_mve_narrow(g, a0, b0, c0, d0));
+        vstrbq_s8(o1, dhn_mve_narrow(g, a1, b1, c1, d1));
+    }
+    for (; n > 0; n -= 4, acc += 8, table += row, o0 += 4, o1 += 4) {
+        int32x4_t const y0 = round(vldrwq_s32(acc), table);
+        int32x4_t const y1 = round(vldrwq_s32(acc + 4), table);
+        dhn_mve_store4(g, o0, y0, n);
+        dhn_mve_store4(g, o1, y1, n);
+    }
+}
+
+/* One pixel's outputs. */
+DHN_MVE_INLINE void dhn_mve_finish_1(const dhn_mve_gemm_t *g, dhn_mve_round_fn *round, int32_t row, int8_t *out)
+{
+    const int32_t *acc = g->acc;
+    const int32_t *table = g->table;
+    int32_t n = g->out_c;
+    for (; n >= 16; n -= 16, acc += 16, table += 4 * row, out += 16) {
+        int32x4_t const a = round(vldrwq_s32(acc), table);
+        int32x4_t const b = round(vldrwq_s32(acc + 4), table + row);
+        int32x4_t const c = round(vldrwq_s32(acc + 8), table + 2 * row);
+        int32x4_t const d = round(vldrwq_s32(acc + 12), table + 3 * row);
+        vstrbq_s8(out, dhn_mve_narrow(g, a, b, c, d));
+    }
+    for (; n > 0; n -= 4, acc += 4, table += row, out += 4) {
+        dhn_mve_store4(g, out, round(vldrwq_s32(acc), table), n);
+    }
+}
+
+DHN_MVE_INLINE void dhn_mve_pair(const dhn_mve_gemm_t *g, dhn_mve_round_fn *round, int32_t row, const int8_t *x0,
+                                 const int8_t *x1, int8_t *o0, int8_t *o1)
+{
+    dhn_mve_dots_2x4(x0, x1, g->weights, g->blocks, g->tiles, g->acc);
+    dhn_mve_finish_2(g, round, row, o0, o1);
+}
+
+#endif
