@@ -50,10 +50,11 @@ class PointSummary:
 
 @dataclass(frozen=True)
 class MemorySummary:
-    """Bytes. ``buffers`` are (name, offset, bytes, first step, step after the last)."""
+    """Bytes. ``buffers`` are (name, offset, bytes, first step, step after the last). ``proven``: no plan is smaller."""
 
     arena_bytes: int
     lower_bound: int
+    proven: bool
     flash_bytes: int
     buffers: list[tuple[str, int, int, int, int]] = field(default_factory=list)
 
@@ -170,5 +171,9 @@ def _kernels(pack: Pack) -> list[KernelSummary]:
 def _memory(pack: Pack) -> MemorySummary:
     buffers = [(name, pack.offsets[name], size, start, end) for name, (start, end, size) in pack.lifetimes.items()]
     return MemorySummary(
-        pack.arena_bytes, pack.arena_lower_bound, len(pack.data), sorted(buffers, key=lambda b: (b[3], b[1]))
+        pack.arena_bytes,
+        pack.arena_lower_bound,
+        pack.arena_proven,
+        len(pack.data),
+        sorted(buffers, key=lambda b: (b[3], b[1])),
     )

@@ -31,6 +31,7 @@ from dhn_kit.memory import (
     steps_of,
 )
 from dhn_kit.records import ConstPool
+from dhn_kit.schedule import reorder
 from dhn_kit.strategy import Choice, Policy, choose
 
 
@@ -107,14 +108,14 @@ def pack(
     latency: LatencyModel | None = None,
     policy: Policy | None = None,
 ) -> Pack:
-    """Pack a quantised graph for a kernel architecture: lower, choose kernels, plan, write.
+    """Pack a quantised graph for a kernel architecture: lower, order, choose kernels, plan, write.
 
     ``hooks=False`` leaves hook points out (for comparison only). ``latency`` is the board's; without it a coarse rule
     guesses which kernels are the fast ones.
     """
     if points is None:
         points = find_points(graph) if hooks else []
-    lowered, choices = choose(lower(graph), arch, latency, policy)
+    lowered, choices = choose(reorder(lower(graph), points), arch, latency, policy)
     steps = steps_of(lowered, points)
     memory = place(lowered, points, steps)
     data = write_main(lowered, points, steps, memory.offsets, memory.size, flavour=load_architecture(arch).flavour)

@@ -130,7 +130,8 @@ def _show_packed(summary: inspection.Summary, memory: inspection.MemorySummary) 
     console.table("Hook points", (">", "name", "tap", ">feature bytes", ">work left", "skip"), points)
     buffers = ((_short(name), *rest) for name, *rest in memory.buffers)
     console.table("Memory over time", ("buffer", ">offset", ">bytes", ">from step", ">to step"), buffers)
-    console.line(f"arena {memory.arena_bytes:,} bytes (lower bound {memory.lower_bound:,})")
+    verdict = "proven optimal" if memory.proven else "a smaller plan may exist"
+    console.line(f"arena {memory.arena_bytes:,} bytes (lower bound {memory.lower_bound:,}, {verdict})")
     console.line(f"flash {memory.flash_bytes:,} bytes, pack {(summary.hash or '')[:12]}")
 
 
