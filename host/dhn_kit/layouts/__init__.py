@@ -21,6 +21,7 @@ LAYOUTS: dict[str, Layout] = {
     "add_exact": add.add_exact,
     "winograd_4x4": winograd.winograd_4x4,
     **mve.LAYOUTS,
+    "winograd_4x4_lean": winograd.winograd_4x4_lean,
 }
 
 
