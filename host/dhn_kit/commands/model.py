@@ -137,7 +137,8 @@ def _show_packed(summary: inspection.Summary, memory: inspection.MemorySummary) 
 
 def _show_kernels(kernels: list[inspection.KernelSummary]) -> None:
     rows = (
-        (_short(k.name, 24), _bare(k.kernel), round(k.instructions), k.flash, k.scratch, _next_best(k.others)) for k in kernels
+        (_short(k.name, 24), _bare(k.kernel), round(k.instructions), k.flash, k.scratch, _next_best(k.others))
+        for k in kernels
     )
     console.table("Kernels", ("name", "kernel", ">predicted", ">flash", ">scratch", "next best"), rows)
     console.line(
