@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 from dhn_kit.kernels import Kernel
-from dhn_kit.layouts import add, common, depthwise, direct, fully_connected, mve, winograd
+from dhn_kit.layouts import add, common, depthwise, direct, fully_connected, mve, scalar, winograd
 from dhn_kit.layouts.common import Call, Layout, Prepared, Unfit
 
 __all__ = ["LAYOUTS", "Call", "Layout", "Prepared", "Unfit", "prepare"]
 
 LAYOUTS: dict[str, Layout] = {
     "tflite": common.tflite,
+    "conv_pairs": scalar.conv_pairs,
+    "conv_quads": scalar.conv_quads,
     "conv_s8": direct.conv_s8,
     "conv_rows_s8": direct.conv_rows_s8,
     "conv_w16": direct.conv_w16,
@@ -21,7 +23,6 @@ LAYOUTS: dict[str, Layout] = {
     "add_exact": add.add_exact,
     "winograd_4x4": winograd.winograd_4x4,
     **mve.LAYOUTS,
-    "winograd_4x4_lean": winograd.winograd_4x4_lean,
 }
 
 

@@ -1,0 +1,165 @@
+/* What plain C kernels share: requantisation without divisions, and windows gathered into columns. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef DHN_SCALAR_H
+#define DHN_SCALAR_H
+
+#include <stdbool.h>
+#include <string.h>
+
+#include "dhn_kernels.h"
+
+/* What stands in the innermost loops: GCC counts its size and would make calls of it, with its sums in memory. */
+#define DHN_INNER static inline __attribute__((always_inline))
+
+/* One output channel's requantisation, made by the host (layouts/scalar.py): multiplier m in [2^30, 2^31), right shift e
+ * in 1..22. A channel that is always its zero point has bias and weights 0. */
+typedef struct {
+    int32_t bias;       /* input zero point folded in; the kernel pads with the zero point */
+    int32_t multiplier; /* 2 * m - 2^32 */
+    int32_t half;       /* 2^(e-1) + out_zp * 2^e */
+    int32_t shift;      /* e */
+} dhn_row_t;
+
+/* (acc * m + 2^30) >> 31 with multiplier = 2 * m - 2^32: TFLite's doubled high product, rounded. |acc| < 2^29. */
+static inline int32_t dhn_scale_high(int32_t acc, int32_t multiplier)
+{
+#if defined(__XTENSA__)
+    /* The LX106 multiplies to 32 bits. acc = ah * 2^16 + al with al signed, m = mh * 2^16 + ml with ml unsigned. Below
+     * 2^16 only al * ml has bits, and they cannot reach the sum's bit 31: floor them away. |al * mh| <= 2^30 and
+     * |ah * ml| <= 2^29: their sum fits. */
+    uint32_t const m = (uint32_t)multiplier >> 1; /* modulo 2^32 the multiplier is 2 * m */
+    int32_t const mh = (int32_t)(m >> 16), ml = (int32_t)(m & 0xFFFFu);
+    int32_t const al = (int16_t)acc, ah = (int32_t)((uint32_t)acc - (uint32_t)al) >> 16;
+    int32_t const middle = al * mh + ah * ml + ((al * ml) >> 16) + (1 << 14);
+    return ah * mh * 2 + (middle >> 15);
+#else
+    int64_t const product = (int64_t)acc * multiplier;
+    return acc + (int32_t)(product >> 32) + (int32_t)((uint32_t)product >> 31);
+#endif
+}
+
+/* The right shift with halves away from zero, and the output's zero point. */
+static inline int32_t dhn_scale(int32_t acc, int32_t multiplier, int32_t half, int32_t shift)
+{
+    int32_t const t = dhn_scale_high(acc, multiplier);
+    return (t + (t >> 31) + half) >> (shift & 31);
+}
+
+/* A 64-bit sum in two registers. */
+typedef struct {
+    uint32_t low;
+    int32_t high;
+} dhn_wide_t;
+
+static inline int64_t dhn_wide_value(dhn_wide_t s)
+{
+    return (int64_t)(((uint64_t)(uint32_t)s.high << 32) | s.low);
+}
+
+/* *sum += a * b. As an instruction of its own because GCC sums the steps of an unrolled loop apart and adds the sums, and
+ * keeps pairs of registers together: it runs out of registers and spills. */
+static inline void dhn_wide_mac(dhn_wide_t *sum, int32_t a, int32_t b)
+{
+#if defined(__ARM_ARCH) && __ARM_ARCH >= 7
+    __asm("smlal %0, %1, %2, %3" : "+r"(sum->low), "+r"(sum->high) : "r"(a), "r"(b));
+#else
+    uint64_t const total = (uint64_t)(dhn_wide_value(*sum) + (int64_t)a * b);
+    sum->low = (uint32_t)total;
+    sum->high = (int32_t)(uint32_t)(total >> 32);
+#endif
+}
+
+static inline int32_t dhn_limit(int32_t x, int32_t low, int32_t high)
+{
+    x = (x < low) ? low : x;
+    return (x > high) ? high : x;
+}
+
+/* Both aligned to 4. */
+static inline void dhn_copy_word(int8_t *to, const int8_t *from)
+{
+    memcpy(__builtin_assume_aligned(to, 4), __builtin_assume_aligned(from, 4), 4);
+}
+
+/* Copies words where both sides and the count allow it. GCC would make a call of a loop over bytes, which costs more than
+ * the few bytes of a window's row; the empty statement stops it. */
+static inline void dhn_copy_bytes(int8_t *to, const int8_t *from, int32_t count)
+{
+    if ((((uintptr_t)to | (uintptr_t)from) & 3u) == 0u) {
+        for (; count >= 16; count -= 16, to += 16, from += 16) {
+            memcpy(__builtin_assume_aligned(to, 4), __builtin_assume_aligned(from, 4), 16);
+            __asm volatile("");
+        }
+        for (; count >= 4; count -= 4, to += 4, from += 4) {
+            dhn_copy_word(to, from);
+            __asm volatile("");
+        }
+    }
+    for (; count > 0; count--) {
+        *to++ = *from++;
+        __asm volatile("");
+    }
+}
+
+static inline void dhn_fill_bytes(int8_t *to, int8_t value, int32_t count)
+{
+    uint32_t const word = (uint8_t)value * 0x01010101u;
+    for (; count >= 4 && ((uintptr_t)to & 3u) == 0u; count -= 4, to += 4) {
+        memcpy(__builtin_assume_aligned(to, 4), &word, 4);
+        __asm volatile("");
+    }
+    for (; count > 0; count--) {
+        *to++ = value;
+        __asm volatile("");
+    }
+}
+
+/* A place in the output, walked row by row. */
+typedef struct {
+    int32_t y, x;
+} dhn_place_t;
+
+static inline void dhn_advance(const dhn_conv_t *p, dhn_place_t *at, int32_t pixels)
+{
+    for (at->x += pixels; at->x >= p->out_w; at->x -= p->out_w) {
+        at->y++;
+    }
+}
+
+/* Whether the windows of `count` pixels from `at` on lie inside the image, in one row of the output. Needs dilation_w = 1. */
+static inline bool dhn_inside(const dhn_conv_t *p, dhn_place_t at, int32_t count)
+{
+    int32_t const top = at.y * p->stride_h - p->pad_t, left = at.x * p->stride_w - p->pad_l;
+    return at.x + count <= p->out_w && top >= 0 && left >= 0 && top + (p->kh - 1) * p->dilation_h < p->in_h &&
+           left + (count - 1) * p->stride_w + p->kw <= p->in_w;
+}
+
+/* First value of the window of `at`, which must start inside the image. */
+static inline const int8_t *dhn_corner(const dhn_conv_t *p, const int8_t *in, dhn_place_t at)
+{
+    int32_t const top = at.y * p->stride_h - p->pad_t, left = at.x * p->stride_w - p->pad_l;
+    return in + (top * p->in_w + left) * p->in_c;
+}
+
+/* The window of output pixel `at`: kh * kw * in_c values in the order of the weights, those outside the image as the zero
+ * point. Needs dilation_w = 1 and groups = 1. */
+static inline void dhn_gather(const dhn_conv_t *p, const int8_t *in, dhn_place_t at, int8_t *to)
+{
+    int32_t const c = p->in_c, kw = p->kw, run = kw * c;
+    int32_t const x = at.x * p->stride_w - p->pad_l;
+    int32_t const room = p->in_w - x;
+    int32_t const left = (x < 0) ? ((-x < kw) ? -x : kw) : 0;
+    int32_t const end = (room < kw) ? ((room > left) ? room : left) : kw;
+    int32_t row = at.y * p->stride_h - p->pad_t;
+    for (int32_t ky = p->kh; ky > 0; ky--, row += p->dilation_h, to += run) {
+        if (row < 0 || row >= p->in_h) {
+            dhn_fill_bytes(to, (int8_t)p->in_zp, run);
+            continue;
+        }
+        dhn_fill_bytes(to, (int8_t)p->in_zp, left * c);
+        dhn_copy_bytes(to + left * c, in + (row * p->in_w + x + left) * c, (end - left) * c);
+        dhn_fill_bytes(to + end * c, (int8_t)p->in_zp, run - end * c);
+    }
+}
+
+#endif
