@@ -49,7 +49,7 @@ def test_a_second_channel_holds_no_minus_128() -> None:
         prepare(kernel, call(weight))
 
 
-@pytest.mark.parametrize("name", ["dhn_conv_s8__armv7em", "dhn_conv_rows_s8__armv7em"])
+@pytest.mark.parametrize("name", ["dhn_conv_s8__armv7em", "dhn_conv_bytes_s8__armv7em"])
 def test_exponents_and_activations_out_of_range_are_refused(name: str) -> None:
     kernel = all_by_name()[name]
     weight = np.ones((2, 3, 3, 4))

@@ -10,11 +10,11 @@ void dhn_conv_w16_s8__armv7em(const void *params, const dhn_io_t *io)
     dhn_walk_taps(&tile, params, io);
 }
 
-/* Any number of input channels: 1 and 3, at first. */
-dhn_kernel_fn dhn_conv_rows_w16_s8__armv7em;
-void dhn_conv_rows_w16_s8__armv7em(const void *params, const dhn_io_t *io)
+/* Any number of input channels. */
+dhn_kernel_fn dhn_conv_bytes_w16_s8__armv7em;
+void dhn_conv_bytes_w16_s8__armv7em(const void *params, const dhn_io_t *io)
 {
-    dhn_walk_rows(&tile, params, io);
+    dhn_walk_bytes(&tile, params, io);
 }
 
 dhn_kernel_fn dhn_conv_1x1_w16_s8__armv7em;

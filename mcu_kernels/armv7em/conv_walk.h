@@ -58,6 +58,7 @@ DHN_INLINE dhn_window_t dhn_window_next(const dhn_conv_t *p, dhn_window_t w)
 /* w[0] is given. Windows behind the last output may be anywhere: outside the image they read the zero point. */
 DHN_INLINE void dhn_windows_follow(const dhn_conv_t *p, dhn_window_t *w, int32_t pixels)
 {
+#pragma GCC unroll 3
     for (int32_t i = 1; i < pixels; i++) {
         w[i] = dhn_window_next(p, w[i - 1]);
     }
@@ -77,6 +78,7 @@ DHN_INLINE void dhn_gather_inside(const dhn_tile_t *t, const dhn_conv_t *p, cons
     int32_t const quads = p->kw * p->in_c / 4;
     const int8_t *from[DHN_WALK_PIXELS] = {in + (w.y * p->in_w + w.x) * p->in_c};
     for (int32_t ky = p->kh; ky > 0; ky--) {
+#pragma GCC unroll 3
         for (int32_t i = 1; i < t->pixels; i++) {
             from[i] = from[i - 1] + step;
         }
@@ -98,6 +100,7 @@ DHN_INLINE void dhn_gather_taps(const dhn_tile_t *t, const dhn_conv_t *p, const 
     const int8_t *from[DHN_WALK_PIXELS];
     for (int32_t ky = 0; ky < p->kh * p->dilation_h; ky += p->dilation_h) {
         for (int32_t kx = 0; kx < p->kw; kx++) {
+#pragma GCC unroll 3
             for (int32_t i = 0; i < t->pixels; i++) {
                 from[i] = dhn_tap(p, in, w[i].y + ky, w[i].x + kx, zeros);
             }
@@ -134,67 +137,79 @@ DHN_INLINE void dhn_walk_taps(const dhn_tile_t *t, const dhn_conv_t *p, const dh
     }
 }
 
-/* A row of taps in bytes: where it lies in the image, or its copy in `spare` if it reaches over a side. */
-static inline const int8_t *dhn_row(const dhn_conv_t *p, const int8_t *in, int32_t y, int32_t x, const int8_t *zeros,
-                                    int8_t *spare)
+/* By words, the last of which may overlap the one before it: nothing behind the run is read. */
+static inline void dhn_copy_run(int8_t *to, const int8_t *from, int32_t count)
 {
-    int32_t const row = p->kw * p->in_c, inside = p->in_w - x; /* taps up to the right edge */
-    if ((uint32_t)y >= p->in_h || x <= -(int32_t)p->kw || inside <= 0) {
-        return zeros;
-    }
-    const int8_t *const from = in + (y * p->in_w + x) * p->in_c;
-    if (x >= 0 && inside >= p->kw) {
-        return from;
-    }
-    int32_t const first = (x < 0) ? -x * p->in_c : 0;
-    int32_t const last = (inside < p->kw) ? inside * p->in_c : row;
-    for (int32_t i = 0; i < row; i++) {
-        spare[i] = (int8_t)((i >= first && i < last) ? from[i] : p->in_zp);
-    }
-    return spare;
-}
-
-/* The quads of each row of taps, then the bytes that are left of all rows, two to a word. `spare`: a row of bytes for each
- * pixel, behind them a row of zero points. */
-DHN_INLINE void dhn_gather_rows(const dhn_tile_t *t, const dhn_conv_t *p, const int8_t *in, const dhn_window_t *w,
-                                uint32_t *to, int8_t *spare)
-{
-    int32_t const row = p->kw * p->in_c, quads = row / 4, pitch = (row + 3) & ~3;
-    const int8_t *const zeros = spare + t->pixels * pitch;
-    const int8_t *from[DHN_WALK_PIXELS];
-    uint16_t *rest = (void *)(to + p->kh * quads * 2 * t->pixels);
-    int32_t next = 1; /* from lane 0 to lane 1, and from there over the other pixels to the next lane 0 */
-    for (int32_t ky = 0; ky < p->kh * p->dilation_h; ky += p->dilation_h) {
-        for (int32_t i = 0; i < t->pixels; i++) {
-            from[i] = dhn_row(p, in, w[i].y + ky, w[i].x, zeros, spare + i * pitch);
+    if (count >= 4) {
+        const int8_t *const last = from + count - 4;
+        int8_t *const last_to = to + count - 4;
+        for (; from < last; from += 4, to += 4) {
+            dhn_store32(to, dhn_load32(from));
         }
-        if (quads > 0) {
-            to = t->gather(to, from, quads);
-        }
-        for (int32_t k = 4 * quads; k < row; k++, rest += next, next = 2 * t->pixels - next) {
-            for (int32_t i = 0; i < t->pixels; i++) {
-                rest[2 * i] = (uint16_t)from[i][k];
-            }
-        }
+        dhn_store32(last_to, dhn_load32(last));
+        return;
+    }
+    for (; count > 0; count--) {
+        *to++ = *from++;
     }
 }
 
-/* Any in_c. Scratch: the buffer, then for each pixel a row of taps in bytes and a row of zero points. */
-DHN_INLINE void dhn_walk_rows(const dhn_tile_t *t, const dhn_conv_t *p, const dhn_io_t *io)
+/* The part of a window's rows that lies inside the image: `run` bytes from `first` on. Outside is the zero point. */
+typedef struct {
+    int32_t first, run;
+} dhn_span_t;
+
+static inline dhn_span_t dhn_fill_outside(const dhn_conv_t *p, int32_t x, int8_t *to, int32_t quads)
 {
-    int32_t const row = p->kw * p->in_c, pitch = (row + 3) & ~3;
-    int32_t const quads = p->kh * (row / 4) + (p->kh * (row % 4) + 3) / 4;
+    uint32_t const zero = (uint32_t)(p->in_zp & 0xFF) * 0x01010101u;
+    for (int32_t i = 0; i < quads; i++) {
+        dhn_store32(to + 4 * i, zero);
+    }
+    int32_t const left = (x < 0) ? -x : 0;
+    int32_t const right = (x + p->kw > p->in_w) ? x + p->kw - p->in_w : 0;
+    dhn_span_t span = {0, 0};
+    if (left < p->kw && right < p->kw) {
+        span.first = left * p->in_c;
+        span.run = (p->kw - left - right) * p->in_c;
+    }
+    return span;
+}
+
+static inline void dhn_gather_bytes(const dhn_conv_t *p, const int8_t *in, dhn_window_t w, int8_t *to, int32_t quads)
+{
+    int32_t const row = p->kw * p->in_c, dilation = p->dilation_h, line = p->in_w * p->in_c * dilation;
+    uint32_t const height = p->in_h;
+    dhn_span_t span = {0, row};
+    if (!dhn_windows_inside(p, &w, 1)) {
+        span = dhn_fill_outside(p, w.x, to, quads);
+    }
+    const int8_t *from = in + (w.y * p->in_w + w.x) * p->in_c + span.first;
+    to += span.first;
+    for (int32_t ky = p->kh, y = w.y; ky > 0; ky--, y += dilation, from += line, to += row) {
+        if ((uint32_t)y < height) {
+            dhn_copy_run(to, from, span.run);
+        }
+    }
+}
+
+/* Any in_c. Scratch: the buffer, then each pixel's window in bytes. */
+DHN_INLINE void dhn_walk_bytes(const dhn_tile_t *t, const dhn_conv_t *p, const dhn_io_t *io)
+{
+    int32_t const quads = (p->kh * p->kw * p->in_c + 3) / 4;
     dhn_group_t const g = dhn_walk_group(p, io, quads, t->pixels);
-    int8_t *const spare = (int8_t *)io->scratch + quads * 8 * t->pixels;
-    memset(spare + t->pixels * pitch, p->in_zp, (size_t)row);
+    int8_t *bytes[DHN_WALK_PIXELS] = {(int8_t *)io->scratch + quads * 8 * t->pixels};
+    for (int32_t i = 1; i < t->pixels; i++) {
+        bytes[i] = bytes[i - 1] + 4 * quads;
+    }
     int8_t *out = io->out;
-    dhn_window_t w[DHN_WALK_PIXELS] = {dhn_window_first(p)};
+    dhn_window_t w = dhn_window_first(p);
     for (int32_t left = p->out_h * p->out_w; left > 0; left -= t->pixels) {
-        dhn_windows_follow(p, w, t->pixels);
-        dhn_gather_rows(t, p, io->in0, w, io->scratch, spare);
+        for (int32_t i = 0; i < t->pixels; i++, w = dhn_window_next(p, w)) {
+            dhn_gather_bytes(p, io->in0, w, bytes[i], quads);
+        }
+        t->gather(io->scratch, (const int8_t *const *)bytes, quads);
         t->group(&g, out, left);
         out += t->pixels * p->out_c;
-        w[0] = dhn_window_next(p, w[t->pixels - 1]);
     }
 }
 
@@ -223,6 +238,7 @@ DHN_INLINE void dhn_walk_pixels(const dhn_tile_t *t, const dhn_conv_t *p, const 
     int8_t *out = io->out;
     for (int32_t left = p->out_h * p->out_w; left > 0; left -= t->pixels) {
         from[0] = dhn_next_pixel(&at, p);
+#pragma GCC unroll 3
         for (int32_t i = 1; i < t->pixels; i++) {
             from[i] = (left > i) ? dhn_next_pixel(&at, p) : from[0];
         }

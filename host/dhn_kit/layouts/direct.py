@@ -18,19 +18,10 @@ def _quads(values: Int8Array) -> Int8Array:
 
 
 def _by_depth(call: Call) -> Int8Array:
-    """(out_c, depths): the weights in the order of the gathered window of taps."""
+    """(out_c, depths): the weights in the order of the gathered window of taps, with zeros up to a quad."""
     assert call.weight is not None
-    return _quads(call.weight.reshape(len(call.weight), -1))
-
-
-def _by_row(call: Call) -> Int8Array:
-    """(out_c, depths): each row's quads, then what is left of all rows, then zeros up to a quad."""
-    assert call.weight is not None
-    rows = call.weight.reshape(*call.weight.shape[:2], -1)
-    whole = rows.shape[2] // 4 * 4
-    rest = rows[:, :, whole:].reshape(len(rows), -1)
-    rest = np.pad(rest, ((0, 0), (0, -rest.shape[1] % 4)))
-    return np.concatenate([_quads(np.ascontiguousarray(rows[:, :, :whole]).reshape(len(rows), -1)), rest], axis=1)
+    flat = call.weight.reshape(len(call.weight), -1)
+    return _quads(np.pad(flat, ((0, 0), (0, -flat.shape[1] % 4))))
 
 
 def _pairs(call: Call) -> Int32Array:
@@ -55,34 +46,17 @@ def _merged(by_channel: Int8Array) -> npt.NDArray[np.int16]:
     return halves.astype("<i2")
 
 
-def _prepare_s8(call: Call, by_channel: Int8Array) -> Prepared:
-    _check_sums(by_channel)
-    consts = {"weight": _merged(by_channel).tobytes(), "bias": _pairs(call).astype("<i4").tobytes()}
-    return Prepared(call.record, call.values, consts)
-
-
-def _prepare_w16(call: Call, by_channel: Int8Array) -> Prepared:
-    """(out_c / 2, depths / 2, channel, depth): what one word each holds, int16."""
-    pairs = by_channel.reshape(len(by_channel) // 2, 2, -1, 2).transpose(0, 2, 1, 3).astype("<i2")
-    consts = {"weight": pairs.tobytes(), "bias": _pairs(call).astype("<i4").tobytes()}
-    return Prepared(call.record, call.values, consts)
-
-
 def conv_s8(call: Call) -> Prepared:
-    """int8 weights, pairs of channels in a halfword; input channels are a multiple of 4."""
-    return _prepare_s8(call, _by_depth(call))
-
-
-def conv_rows_s8(call: Call) -> Prepared:
-    """The same for any number of input channels."""
-    return _prepare_s8(call, _by_row(call))
+    """int8 weights, pairs of channels in a halfword."""
+    by_depth = _by_depth(call)
+    _check_sums(by_depth)
+    consts = {"weight": _merged(by_depth).tobytes(), "bias": _pairs(call).astype("<i4").tobytes()}
+    return Prepared(call.record, call.values, consts)
 
 
 def conv_w16(call: Call) -> Prepared:
-    """int16 weights, words of two depths of neighbouring channels; input channels are a multiple of 4."""
-    return _prepare_w16(call, _by_depth(call))
-
-
-def conv_rows_w16(call: Call) -> Prepared:
-    """The same for any number of input channels."""
-    return _prepare_w16(call, _by_row(call))
+    """int16 weights (out_c / 2, depths / 2, channel, depth): each word holds two depths of one channel."""
+    by_depth = _by_depth(call)
+    pairs = by_depth.reshape(len(by_depth) // 2, 2, -1, 2).transpose(0, 2, 1, 3).astype("<i2")
+    consts = {"weight": pairs.tobytes(), "bias": _pairs(call).astype("<i4").tobytes()}
+    return Prepared(call.record, call.values, consts)
