@@ -86,3 +86,9 @@ def test_the_output_may_trail_the_input_by_one_row_of_equal_images_only(differen
     assert kernel.lead_bytes(values) == 8 * 4
     far = kernel.lead_bytes({**values, **different})
     assert far is not None and far >= 8 * 8 * 4
+
+
+def test_lean_weights_take_no_more_bytes() -> None:
+    kernel = all_by_name()["dhn_conv_winograd_4x4_lean_s8__armv7em"]
+    prepared = prepare(kernel, call_of(np.ones((6, 3, 3, 8), np.int8)))
+    assert len(prepared.consts["weight"]) == 6 * 3 * 3 * 8

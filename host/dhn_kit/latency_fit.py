@@ -1,11 +1,12 @@
-"""Fits a board's latency model: counted runs over random shapes, terms picked one by one, judged on held-out layers."""
+"""Fits a board's latency model: counts calls over random shapes, picks terms one by one, judges on held-out layers."""
 # SPDX-License-Identifier: Apache-2.0
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,23 +14,35 @@ import numpy.typing as npt
 from scipy.optimize import nnls
 
 from dhn_kit import expressions
+from dhn_kit.boards import Board
+from dhn_kit.errors import DhnError
+from dhn_kit.kernel_rig import run_cases
+from dhn_kit.kernels import Kernel
 from dhn_kit.latency import KernelLatency, derived
+from dhn_kit.latency_grid import case_of, grid
+from dhn_kit.lower import Op
 
 Floats = npt.NDArray[np.float64]
 #: Most terms of one kernel: more gain less than a percent and read worse.
-MAX_TERMS = 10
+MAX_TERMS = 12
+#: Layers per kernel.
+TRAIN, HELD_OUT = 120, 60
 #: A further term must lower the mean squared relative error by this share.
-LEAST_GAIN = 0.02
+LEAST_GAIN = 0.01
 
 
 def _ceil(name: str, by: int) -> str:
     return name if by == 1 else f"(({name} + {by - 1}) // {by})"
 
 
+def _pixels() -> list[str]:
+    """Output pixels one by one, and in the tiles that kernels take them in."""
+    pixels = [f"out_h * {_ceil('out_w', t)}" for t in (1, 2, 3, 4)] + [_ceil("(out_h * out_w)", t) for t in (2, 3, 4)]
+    return pixels + [f"{_ceil('out_h', a)} * {_ceil('out_w', b)}" for a, b in ((2, 2), (4, 4), (2, 1), (4, 1))]
+
+
 def _conv_terms() -> list[str]:
     """Loops that convolutions are made of: pixels in tiles, channels in tiles, taps, rows, window copies."""
-    pixels = [f"out_h * {_ceil('out_w', t)}" for t in (1, 2, 3, 4)] + [_ceil("(out_h * out_w)", t) for t in (2, 3, 4)]
-    pixels += [f"{_ceil('out_h', t)} * {_ceil('out_w', t)}" for t in (2, 4)]
     channels = [_ceil("out_c", t) for t in (1, 2, 4, 8)]
     inner = [
         "kh * kw * in_c",
@@ -40,11 +53,17 @@ def _conv_terms() -> list[str]:
         "kh * kw * " + _ceil("in_c", 4),
     ]
     inner += [_ceil("(kh * kw * in_c)", t) for t in (2, 4, 8, 16)] + [_ceil("in_c", t) for t in (2, 4, 16)]
+    inner += [
+        "kh * " + _ceil("(kw * in_c)", 4),
+        "kh * (kw * in_c // 4)",
+        "kh * (kw * in_c % 4)",
+        "kh * kw * (in_c % 4)",
+    ]
     terms = ["1", "out_h", "out_c", "out_h * out_c", "kh * kw * in_c * out_c", "in_h * in_w * in_c", "in_c * out_c"]
     terms += ["taps_h * taps_w", "taps_h * taps_w * in_c", "taps_h * taps_w * out_c", "taps_h * taps_w * in_c * out_c"]
     terms += ["taps_h * out_w", "taps_h * out_w * out_c", "taps_h", "out_h * taps_w", "in_w * in_c", "in_h * in_w"]
     terms += ["out_h * kh * in_w * in_c", "out_h * kw * in_c", "out_h * kh", "out_h * in_w * in_c"]
-    for p in pixels:
+    for p in _pixels():
         terms += [p, *(f"{p} * {c}" for c in channels), *(f"{p} * {i}" for i in inner)]
         terms += [f"{p} * {c} * {i}" for c in channels for i in inner]
     return terms
@@ -81,10 +100,15 @@ _OTHER = [
 ]
 
 
-def terms_for(op: str, values: Mapping[str, Any]) -> list[str]:
-    """Candidate terms of an operator over fields that its record has."""
+def terms_for(kernel: Kernel, values: Mapping[str, Any]) -> list[str]:
+    """Candidate terms of a kernel over fields that its record has. How many constants it reads and how much scratch it
+    fills are telling ones: they come in the units of its own loops."""
     scope = set(derived(values))
-    candidates = TERMS.get(op) or [*_STRIDED, *_OTHER]
+    candidates = list(TERMS.get(kernel.op) or [*_STRIDED, *_OTHER])
+    for own in (kernel.scratch, kernel.consts.get("weight", "0")):
+        if own != "0":
+            one_line = " ".join(own.split())
+            candidates += [f"({one_line})", *(f"{p} * ({one_line})" for p in _pixels())]
     return [t for t in dict.fromkeys(candidates) if expressions.names(t) <= scope]
 
 
@@ -96,13 +120,43 @@ class Sample:
     instructions: float
 
 
-def fit_kernel(op: str, train: Sequence[Sample], held_out: Sequence[Sample], cpi: float = 0.0) -> KernelLatency:
+def measure(board: Board, ops: Sequence[Op], folder: Path) -> list[Sample]:
+    """Each op counted on the emulated core; DhnError if a kernel misbehaves."""
+    cases = [case_of(op, seed) for seed, op in enumerate(ops)]
+    outcomes = run_cases(board, cases, folder)
+    for op, outcome in zip(ops, outcomes, strict=True):
+        if outcome.faults:
+            raise DhnError(f"{board.name}: {op.kernel.name} {', '.join(outcome.faults)}; this is a fault of the kernel")
+    return [Sample(op.prepared.values, max(1, o.instructions)) for op, o in zip(ops, outcomes, strict=True)]
+
+
+def fit_board(
+    board: Board,
+    kernels: Sequence[Kernel],
+    folder: Path,
+    cpi: Mapping[str, float] | None = None,
+    progress: Callable[[str], None] = lambda text: None,
+) -> dict[str, KernelLatency]:
+    """Latencies of these kernels by name, each fitted to `TRAIN` layers and judged on `HELD_OUT` others."""
+    found = {}
+    for kernel in kernels:
+        progress(kernel.name)
+        ops = grid(kernel, TRAIN + HELD_OUT)
+        if len(ops) < 4:
+            continue
+        samples = measure(board, ops, folder)
+        apart = max(1, len(samples) * HELD_OUT // (TRAIN + HELD_OUT))
+        found[kernel.name] = fit_kernel(kernel, samples[apart:], samples[:apart], (cpi or {}).get(kernel.name, 0.0))
+    return found
+
+
+def fit_kernel(kernel: Kernel, train: Sequence[Sample], held_out: Sequence[Sample], cpi: float = 0.0) -> KernelLatency:
     """Non-negative least squares of the relative error, terms added greedily by what they gain.
 
     Forward selection with refitting (orthogonal matching pursuit); non-negative, so that no prediction outside the
     grid turns negative.
     """
-    names = terms_for(op, train[0].values)
+    names = terms_for(kernel, train[0].values)
     matrix, target = _matrix(names, train)
     # Duplicate columns (a field that is constant in this kernel) only slow the search.
     unique = np.sort(np.unique(matrix / np.maximum(matrix.max(axis=0), 1e-12), axis=1, return_index=True)[1])

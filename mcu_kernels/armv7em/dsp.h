@@ -145,6 +145,29 @@ DHN_MEANS(dhn_lanes(dhn_lane0(a) + dhn_lane0(b), dhn_lane1(a) + dhn_lane1(b)))
 DHN_DSP2(uint32_t, dhn_ssub16, "ssub16", "%0, %1, %2")
 DHN_MEANS(dhn_lanes(dhn_lane0(a) - dhn_lane0(b), dhn_lane1(a) - dhn_lane1(b)))
 
+/* acc + bytes 0 and 2 (ror8: 1 and 3) of x, sign-extended, lane by lane modulo 2^16. */
+DHN_DSP2(uint32_t, dhn_sxtab16, "sxtab16", "%0, %1, %2")
+DHN_MEANS(dhn_lanes(dhn_lane0(a) + (int8_t)(b & 0xFFu), dhn_lane1(a) + (int8_t)((b >> 16) & 0xFFu)))
+DHN_DSP2(uint32_t, dhn_sxtab16_ror8, "sxtab16", "%0, %1, %2, ror #8")
+DHN_MEANS(dhn_lanes(dhn_lane0(a) + (int8_t)((b >> 8) & 0xFFu), dhn_lane1(a) + (int8_t)(b >> 24)))
+
+/* The larger of each pair of signed bytes. */
+static inline uint32_t dhn_max_s8x4(uint32_t a, uint32_t b)
+{
+#if defined(__ARM_FEATURE_DSP)
+    uint32_t r;
+    __asm__("ssub8 %0, %1, %2\n\tsel %0, %1, %2" : "=&r"(r) : "r"(a), "r"(b));
+    return r;
+#else
+    uint32_t r = 0;
+    for (int32_t i = 0; i < 32; i += 8) {
+        int8_t const x = (int8_t)(a >> i), y = (int8_t)(b >> i);
+        r |= (uint32_t)(uint8_t)((x > y) ? x : y) << i;
+    }
+    return r;
+#endif
+}
+
 static inline int32_t dhn_ssat8(int32_t x)
 {
 #if defined(__ARM_FEATURE_DSP)

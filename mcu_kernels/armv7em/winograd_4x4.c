@@ -22,25 +22,35 @@ typedef struct {
     uint32_t *middle; /* column transforms of one window */
     int8_t *kept;     /* 6 pixels: the first column of the window after a batch */
     int32_t kept_x, kept_y;
-    dhn_wino_place_t at;
     uint32_t zeros; /* four channels of padding */
+    dhn_wino_place_t at;
 } wino_t;
 
-static void gather(const wino_t *w, int32_t y, int32_t x, int32_t c, int32_t bytes, int8_t *to)
+/* A window's upper left output; none if it lies below the image. */
+typedef struct {
+    int32_t y, x;
+} window_t;
+
+/* Brings the sums of output channels o and o + 1 into the slots. */
+typedef void multiply_t(const wino_t *w, const dhn_io_t *io, int32_t o);
+
+static void keep_column(wino_t *w, window_t next)
 {
     int32_t const in_w = w->p->in_w, in_h = w->p->in_h, in_c = w->p->in_c;
-    const int8_t *from = w->in + (y * in_w + x) * in_c + c;
-    for (int32_t i = 0; i < 6; i++, from += in_w * in_c, to += bytes) {
-        if (y + i >= 0 && y + i < in_h && x >= 0 && x < in_w) {
-            memcpy(to, from, (size_t)bytes);
+    w->kept_y = next.y - w->p->pad_t;
+    w->kept_x = next.x - w->p->pad_l;
+    int8_t *to = w->kept;
+    for (int32_t y = w->kept_y; y < w->kept_y + 6; y++, to += in_c) {
+        if (y >= 0 && y < in_h && w->kept_x >= 0 && w->kept_x < in_w) {
+            memcpy(to, w->in + (y * in_w + w->kept_x) * in_c, (size_t)in_c);
         } else {
-            memset(to, w->p->in_zp, (size_t)bytes);
+            memset(to, w->p->in_zp, (size_t)in_c);
         }
     }
 }
 
-/* Up to 10 columns from (y, x) on, four channels from c on, that are found alike: how many, and where. `pixels` holds
- * copies where rows lie outside. */
+/* How many columns from (y, x) on, at most 10, can be read alike, four channels from c on, and where. `pixels` holds copies
+ * if rows lie outside. */
 static int32_t find_columns(const wino_t *w, int32_t y, int32_t x, int32_t c, dhn_wino_columns_t *from,
                             uint32_t *pixels)
 {
@@ -68,10 +78,11 @@ static int32_t find_columns(const wino_t *w, int32_t y, int32_t x, int32_t c, dh
     return count;
 }
 
-/* Window `half` of the batch: its upper left input pixel is (y, x). */
-static void transform_window(const wino_t *w, int32_t y, int32_t x, int32_t half)
+/* Input of a window to the words of its tiles, the first of which has its words at `slot`. */
+static void transform_window(const wino_t *w, window_t window, uint8_t *slot)
 {
-    for (int32_t c = 0; c < w->p->in_c; c += 4) {
+    int32_t const y = window.y - w->p->pad_t, x = window.x - w->p->pad_l;
+    for (int32_t c = 0; c < w->p->in_c; c += 4, slot += 2u * w->at.pair_bytes) {
         for (int32_t i = 0; i < DHN_WINO_COLUMNS;) {
             uint32_t pixels[6 * DHN_WINO_COLUMNS];
             dhn_wino_columns_t from;
@@ -79,23 +90,14 @@ static void transform_window(const wino_t *w, int32_t y, int32_t x, int32_t half
             dhn_wino_columns(&from, w->middle + i, (found < room) ? found : room);
             i += found;
         }
-        dhn_wino_rows(w->middle, w->slots + c * 8 + half * 8, &w->at);
+        dhn_wino_rows(w->middle, slot, &w->at);
     }
 }
 
-/* One tile of one output channel: outputs (y, x) onwards, of which the image may hold fewer than 16. */
-static void put_tile(const wino_t *w, int32_t y, int32_t x, const uint8_t *sums, const dhn_wino_channel_t *c,
-                     int8_t *out)
+/* The outputs at (y, x) of one channel whose tile does not fit: some rows, some columns. */
+static __attribute__((noinline)) void put_part(const wino_t *w, const uint8_t *sums, int8_t *out,
+                                               const dhn_wino_channel_t *c, int32_t rows, int32_t columns)
 {
-    int32_t const rows = w->p->out_h - y, columns = w->p->out_w - x, out_c = w->p->out_c;
-    if (rows <= 0 || columns <= 0) {
-        return;
-    }
-    out += (y * w->p->out_w + x) * out_c;
-    if (rows >= 4 && columns >= 4) {
-        dhn_wino_outputs(sums, out, c, &w->at);
-        return;
-    }
     int8_t tile[4][4];
     dhn_wino_place_t at = w->at;
     at.row_bytes = 4;
@@ -103,7 +105,24 @@ static void put_tile(const wino_t *w, int32_t y, int32_t x, const uint8_t *sums,
     dhn_wino_outputs(sums, tile[0], c, &at);
     for (int32_t i = 0; i < 4 && i < rows; i++) {
         for (int32_t j = 0; j < 4 && j < columns; j++) {
-            out[(i * w->p->out_w + j) * out_c] = tile[i][j];
+            out[i * (int32_t)w->at.row_bytes + j * (int32_t)w->at.pixel_bytes] = tile[i][j];
+        }
+    }
+}
+
+/* Both tiles of a window, both output channels; sums are [channel][tile of the batch]. */
+static void put_window(const wino_t *w, window_t window, const uint8_t *sums, int8_t *out, const dhn_wino_channel_t *c)
+{
+    int32_t const rows = w->p->out_h - window.y;
+    for (int32_t x = window.x; x <= window.x + 4; x += 4, sums += 4) {
+        int32_t const columns = w->p->out_w - x;
+        int8_t *const to = out + (window.y * w->p->out_w + x) * w->p->out_c;
+        if (rows >= 4 && columns >= 4) {
+            dhn_wino_outputs(sums, to, c, &w->at);
+            dhn_wino_outputs(sums + 16, to + 1, c + 1, &w->at);
+        } else if (rows > 0 && columns > 0) {
+            put_part(w, sums, to, c, rows, columns);
+            put_part(w, sums + 16, to + 1, c + 1, rows, columns);
         }
     }
 }
@@ -119,9 +138,9 @@ static void clamp_outputs(const dhn_conv_t *p, int8_t *out)
     }
 }
 
-static void start(wino_t *w, const dhn_conv_t *p, const dhn_io_t *io)
+static void start(wino_t *w, const dhn_conv_t *p, const dhn_io_t *io, uint32_t pair_bytes)
 {
-    uint32_t const step = 8u * p->in_c + DHN_WINO_SUM_BYTES, row = (uint32_t)p->out_w * p->out_c;
+    uint32_t const step = pair_bytes * (p->in_c / 2u) + DHN_WINO_SUM_BYTES, row = (uint32_t)p->out_w * p->out_c;
     w->p = p;
     w->in = io->in0;
     w->slots = io->scratch;
@@ -129,7 +148,7 @@ static void start(wino_t *w, const dhn_conv_t *p, const dhn_io_t *io)
     w->kept = (int8_t *)(w->middle + 2 * 6 * DHN_WINO_COLUMNS);
     w->kept_x = -1;
     w->kept_y = 0;
-    w->at = (dhn_wino_place_t){step, 3u * step, 5u * step, row, p->out_c, p->out_zp};
+    w->at = (dhn_wino_place_t){step, 3u * step, 5u * step, pair_bytes, row, p->out_c, p->out_zp};
     memset(&w->zeros, p->in_zp, sizeof w->zeros);
     uintptr_t const distance = (uintptr_t)io->in0 - (uintptr_t)io->out;
     uint32_t const bytes = (uint32_t)p->in_h * row;
@@ -138,39 +157,64 @@ static void start(wino_t *w, const dhn_conv_t *p, const dhn_io_t *io)
     }
 }
 
+static void run(const dhn_conv_t *p, const dhn_io_t *io, uint32_t pair_bytes, multiply_t *multiply)
+{
+    const dhn_wino_channel_t *const channel = (const void *)(io->consts + p->bias);
+    wino_t w;
+    start(&w, p, io, pair_bytes);
+    window_t next = {0, 0};
+    while (next.y < p->out_h) {
+        window_t batch[2];
+        for (int32_t i = 0; i < 2; i++) {
+            batch[i] = next;
+            if (next.y < p->out_h) {
+                transform_window(&w, next, w.slots + 8 * i);
+            }
+            next.x += 8;
+            if (next.x >= p->out_w) {
+                next = (window_t){next.y + 4, 0};
+            }
+        }
+        if (next.x > 0) {
+            keep_column(&w, next);
+        }
+        const uint8_t *const sums = w.slots + w.at.step - DHN_WINO_SUM_BYTES;
+        for (int32_t o = 0; o < p->out_c; o += 2) {
+            multiply(&w, io, o);
+            put_window(&w, batch[0], sums, io->out + o, channel + o);
+            put_window(&w, batch[1], sums + 8, io->out + o, channel + o);
+        }
+    }
+    clamp_outputs(p, io->out);
+}
+
+/* Transformed weights from the pack. */
+static void multiply(const wino_t *w, const dhn_io_t *io, int32_t o)
+{
+    const uint8_t *const u = io->consts + w->p->weight + (uint32_t)o * w->p->in_c * DHN_WINO_FREQUENCIES * 2u;
+    dhn_wino_sums(w->slots, u, w->p->in_c / 2u, w->slots + DHN_WINO_FREQUENCIES * w->at.step);
+}
+
+/* Weights transformed on the way, once per batch. */
+static void multiply_lean(const wino_t *w, const dhn_io_t *io, int32_t o)
+{
+    const int8_t *const weight = (const int8_t *)(io->consts + w->p->weight);
+    for (int32_t i = 0; i < 2; i++) {
+        dhn_wino_weights(weight + (o + i) * 9 * w->p->in_c, w->slots + 16 + 4 * i, &w->at, w->p->in_c / 4u);
+    }
+    dhn_wino_sums_inside(w->slots, w->p->in_c / 2u, w->slots + DHN_WINO_FREQUENCIES * w->at.step);
+}
+
 dhn_kernel_fn dhn_conv_winograd_4x4_s8__armv7em;
 
 void dhn_conv_winograd_4x4_s8__armv7em(const void *params, const dhn_io_t *io)
 {
-    const dhn_conv_t *const p = params;
-    const dhn_wino_channel_t *const channel = (const void *)(io->consts + p->bias);
-    wino_t w;
-    start(&w, p, io);
-    int32_t const across = (p->out_w + 7) >> 3, windows = across * ((p->out_h + 3) >> 2);
-    for (int32_t first = 0; first < windows; first += 2) {
-        int32_t y[2], x[2];
-        for (int32_t half = 0; half < 2; half++) {
-            y[half] = (first + half) / across * 4;
-            x[half] = (first + half) % across * 8;
-            if (first + half < windows) {
-                transform_window(&w, y[half] - p->pad_t, x[half] - p->pad_l, half);
-            }
-        }
-        w.kept_y = y[1] - p->pad_t;
-        w.kept_x = x[1] + 8 - p->pad_l;
-        if (x[1] + 8 < p->out_w) {
-            gather(&w, w.kept_y, w.kept_x, 0, p->in_c, w.kept);
-        }
-        const uint8_t *u = io->consts + p->weight;
-        uint8_t *const sums = w.slots + 8 * p->in_c;
-        for (int32_t o = 0; o < p->out_c; o += 2, u += DHN_WINO_FREQUENCIES * 4u * p->in_c) {
-            dhn_wino_sums(w.slots, u, p->in_c >> 1, w.slots + DHN_WINO_FREQUENCIES * w.at.step);
-            for (int32_t k = 0; k < 8; k++) {
-                int32_t const half = (k >> 1) & 1;
-                put_tile(&w, y[half], x[half] + 4 * (k & 1), sums + 4 * k, &channel[o + (k >> 2)],
-                         io->out + o + (k >> 2));
-            }
-        }
-    }
-    clamp_outputs(p, io->out);
+    run(params, io, 16u, multiply);
+}
+
+dhn_kernel_fn dhn_conv_winograd_4x4_lean_s8__armv7em;
+
+void dhn_conv_winograd_4x4_lean_s8__armv7em(const void *params, const dhn_io_t *io)
+{
+    run(params, io, 24u, multiply_lean);
 }

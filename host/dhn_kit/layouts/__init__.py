@@ -20,6 +20,7 @@ LAYOUTS: dict[str, Layout] = {
     "add_shifted": add.add_shifted,
     "add_exact": add.add_exact,
     "winograd_4x4": winograd.winograd_4x4,
+    "winograd_4x4_lean": winograd.winograd_4x4_lean,
     **mve.LAYOUTS,
 }
 

@@ -76,3 +76,12 @@ def winograd_4x4(call: Call) -> Prepared:
     out_c, _, _, in_c = lanes.shape
     weight = _interleave(lanes.reshape(out_c, -1, in_c))
     return Prepared(call.record, call.values, {"weight": weight, "bias": rows, "mult": b"", "shift": b""})
+
+
+def winograd_4x4_lean(call: Call) -> Prepared:
+    """int8 weights as (out_c, in_c / 4, 9 taps, 4): the kernel transforms them during the call."""
+    assert call.weight is not None
+    rows = channel_rows_4x4(call)
+    out_c, _, _, in_c = call.weight.shape
+    weight = np.ascontiguousarray(call.weight.reshape(out_c, 9, in_c // 4, 4).transpose(0, 2, 1, 3))
+    return Prepared(call.record, call.values, {"weight": weight.tobytes(), "bias": rows, "mult": b"", "shift": b""})
