@@ -55,6 +55,21 @@ class Net:
             **weights,
         )
 
+    def depthwise(self, x: str, stride: int = 1) -> str:
+        h, w, c = self.graph.tensors[x].shape
+        shape = ((h - 1) // stride + 1, (w - 1) // stride + 1, c)
+        return self.node(
+            "depthwise_conv2d",
+            [x],
+            shape,
+            Quant(float(self.rng.uniform(0.02, 0.08)), -128),
+            stride=(stride, stride),
+            dilation=(1, 1),
+            pad=(1, 1, 1, 1),
+            act_q=(-128, 127),
+            **self.weights((3, 3, c), c, 9),
+        )
+
     def add(self, a: str, b: str) -> str:
         return self.node("add", [a, b], self.graph.tensors[a].shape, act_q=(-128, 127))
 

@@ -21,7 +21,7 @@ ORDER = [
     "onnx_import", "tflite_reader", "tflite_ops", "tflite_import",
     "quantize",
     "hooks", "hookpoints",
-    "plan", "plan_validator", "lower", "memory", "schedule", "strategy",
+    "plan", "plan_validator", "lower", "memory", "schedule", "patch", "strategy",
     "pack", "unpack", "bundle", "inspection", "cost", "poison",
     "twin", "optable",
     "firmware_build",

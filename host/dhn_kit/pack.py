@@ -30,6 +30,7 @@ from dhn_kit.memory import (
     scratch_name,
     steps_of,
 )
+from dhn_kit.patch import patch
 from dhn_kit.records import ConstPool
 from dhn_kit.schedule import reorder
 from dhn_kit.strategy import Choice, Policy, choose
@@ -107,15 +108,24 @@ def pack(
     *,
     latency: LatencyModel | None = None,
     policy: Policy | None = None,
+    bands: int = 0,
 ) -> Pack:
     """Pack a quantised graph for a kernel architecture: lower, order, choose kernels, plan, write.
 
     ``hooks=False`` leaves hook points out (for comparison only). ``latency`` is the board's; without it a coarse rule
-    guesses which kernels are the fast ones.
+    guesses which kernels are the fast ones. ``bands`` runs the first operators in so many bands of rows (`patch`);
+    DhnError if that saves nothing.
     """
     if points is None:
         points = find_points(graph) if hooks else []
-    lowered, choices = choose(reorder(lower(graph), points), arch, latency, policy)
+    lowered, extra = reorder(lower(graph), points), dict[str, Any]()
+    if bands:
+        patched = patch(lowered, points, bands)
+        if patched is None:
+            raise DhnError(f"'{graph.name}' needs no less RAM in {bands} bands; try another number, or none")
+        lowered, points = patched.lowered, patched.points
+        extra["patch"] = {k: getattr(patched, k) for k in ("bands", "ops", "macs_before", "macs_after")}
+    lowered, choices = choose(lowered, arch, latency, policy)
     steps = steps_of(lowered, points)
     memory = place(lowered, points, steps)
     data = write_main(lowered, points, steps, memory.offsets, memory.size, flavour=load_architecture(arch).flavour)
@@ -133,7 +143,7 @@ def pack(
         steps,
         memory.lower_bound,
         graph.source,
-        {"writers": _writers(lowered)},
+        {"writers": _writers(lowered), **extra},
         memory.proven_optimal,
         lowered,
     )
@@ -153,6 +163,27 @@ def _op_info(op: Op, choice: Choice) -> OpInfo:
         choice.cycles,
         choice.others,
     )
+
+
+#: Numbers of bands that `pack_within` tries.
+BANDS = (2, 3, 4, 6, 8, 12, 16)
+
+
+def pack_within(
+    graph: Graph, arch: str, ram_bytes: int, *, latency: LatencyModel | None = None, policy: Policy | None = None
+) -> Pack:
+    """`pack` in the fewest bands with which the arena takes at most `ram_bytes`; in none where no number does that."""
+    plain = pack(graph, arch, latency=latency, policy=policy)
+    if plain.arena_bytes <= ram_bytes:
+        return plain
+    for bands in BANDS:
+        try:
+            found = pack(graph, arch, latency=latency, policy=policy, bands=bands)
+        except DhnError:
+            continue
+        if found.arena_bytes <= ram_bytes:
+            return found
+    return plain
 
 
 def _writers(lowered: Lowered) -> dict[str, int]:

@@ -1,0 +1,199 @@
+"""Runs the first operators of a program band by band of rows, so that their large tensors never exist as a whole."""
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dhn_kit.graph import Tensor
+from dhn_kit.hooks import HookPoint
+from dhn_kit.layouts import prepare
+from dhn_kit.lower import Lowered, Op, Operand
+from dhn_kit.memory import arena_bytes, root
+
+#: Operators whose output rows follow from a run of input rows.
+WINDOWS = ("conv2d", "depthwise_conv2d", "avg_pool", "max_pool")
+BINARY = ("add", "mul")
+
+#: Rows [first, behind the last) of a tensor.
+Rows = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Patched:
+    """``ops`` is how many operators run in ``bands``. ``points`` are the hook points that still have their tap.
+
+    MACs are those with weights; what the bands compute twice is their difference.
+    """
+
+    lowered: Lowered
+    points: list[HookPoint]
+    bands: int
+    ops: int
+    macs_before: int
+    macs_after: int
+
+
+def patch(lowered: Lowered, points: list[HookPoint], bands: int) -> Patched | None:
+    """The program with as many of its first operators in `bands` as give the smallest arena; None if nothing helps.
+
+    Rows at the border of two bands are computed twice; every answer keeps its bits. Hook points within these operators
+    go: their taps do not exist. After Lin et al., "MCUNetV2: Memory-Efficient Patch-based Inference for Tiny Deep
+    Learning" (NeurIPS 2021), with bands of whole rows for patches.
+    """
+    best, least = None, arena_bytes(lowered, points)[0]
+    for count in _lengths(lowered):
+        region = _Region(lowered, count)
+        if region.rows >= bands:
+            trial = region.patched(points, bands)
+            size = arena_bytes(trial.lowered, trial.points)[0]
+            if size < least:
+                best, least = trial, size
+    return best
+
+
+def _lengths(lowered: Lowered) -> Iterator[int]:
+    """How many operators may run in bands: all of them know rows, and only the last one's result is read after them."""
+    viewed = set(lowered.aliases.values())
+    outputs = {root(lowered.aliases, p.tensor) for p in lowered.graph.outputs}
+    inner: set[str] = set()
+    for count, op in enumerate(lowered.ops, 1):
+        if not _knows_rows(lowered, op):
+            return
+        later = {t for other in lowered.ops[count:] for t in _arena_reads(other)}
+        if count > 1 and not inner & later:
+            yield count
+        if op.out.tensor in viewed or op.out.tensor in outputs:
+            return
+        inner.add(op.out.tensor)
+
+
+def _arena_reads(op: Op) -> list[str]:
+    return [x.tensor for x in (op.in0, op.in1) if x is not None and x.const is None]
+
+
+def _knows_rows(lowered: Lowered, op: Op) -> bool:
+    if any(x is not None and x.offset for x in (op.in0, op.in1, op.out)):
+        return False
+    values = op.call.values
+    if op.call.op in WINDOWS:
+        reach = (values["kh"] - 1) * values.get("dilation_h", 1) + 1
+        # Every window holds a row of the image, so that a band's input is never empty.
+        last = (values["out_h"] - 1) * values["stride_h"] - values["pad_t"]
+        return bool(values["pad_t"] < reach and last < values["in_h"])
+    if op.call.op in BINARY:
+        strides = (values["a_stride"][0], values["b_stride"][0])
+        sides = (op.in0, op.in1)
+        return not any(x and x.const is not None and stride for x, stride in zip(sides, strides, strict=True))
+    return op.call.op == "unary" and lowered.tensors[op.in0.tensor].shape == lowered.tensors[op.out.tensor].shape
+
+
+class _Region:
+    """The first `count` operators; only the last one's result is read by others."""
+
+    def __init__(self, lowered: Lowered, count: int) -> None:
+        self.lowered = lowered
+        self.ops = lowered.ops[:count]
+        self.target = self.ops[-1].out.tensor
+        self.inner = {op.out.tensor for op in self.ops} - {self.target}
+        self.rows = lowered.tensors[self.target].shape[0]
+
+    def patched(self, points: list[HookPoint], bands: int) -> Patched:
+        tensors = {name: t for name, t in self.lowered.tensors.items() if name not in self.inner}
+        ops: list[Op] = []
+        for band in range(bands):
+            rows = (band * self.rows // bands, (band + 1) * self.rows // bands)
+            ops += self._band(rows, f"#{band}", tensors)
+        ops += self.lowered.ops[len(self.ops) :]
+        first, last = min(op.node for op in self.ops), max(op.node for op in self.ops)
+        left = [p for p in points if p.node <= first or p.node > last]
+        left = [dataclasses.replace(p, index=i) for i, p in enumerate(left)]
+        lowered = dataclasses.replace(self.lowered, ops=ops, tensors=tensors)
+        return Patched(lowered, left, bands, len(self.ops), _macs(self.lowered.ops), _macs(ops))
+
+    def _band(self, rows: Rows, suffix: str, tensors: dict[str, Tensor]) -> list[Op]:
+        """The operators that make `rows` of the target; adds what they need in between to `tensors`."""
+        spans = self._spans(rows)
+        for name in self.inner:
+            _, width, depth = self.lowered.tensors[name].shape
+            shape = (spans[name][1] - spans[name][0], width, depth)
+            tensors[name + suffix] = dataclasses.replace(self.lowered.tensors[name], name=name + suffix, shape=shape)
+        return [self._slice(op, spans, suffix) for op in self.ops]
+
+    def _spans(self, rows: Rows) -> dict[str, Rows]:
+        """Which rows of every tensor within are needed for `rows` of the target."""
+        spans = {self.target: rows}
+        for op in reversed(self.ops):
+            # One row of what nobody reads.
+            wanted = spans.setdefault(op.out.tensor, (0, 1))
+            for operand, (start, end) in _needs(op, wanted):
+                if operand.tensor in self.inner:
+                    low, high = spans.get(operand.tensor, (start, end))
+                    spans[operand.tensor] = (min(low, start), max(high, end))
+        return spans
+
+    def _slice(self, op: Op, spans: Mapping[str, Rows], suffix: str) -> Op:
+        rows = spans[op.out.tensor]
+        sides = [self._operand(operand, needed, spans, suffix) for operand, needed in _needs(op, rows)]
+        call = dataclasses.replace(op.call, values=_values(self.lowered, op, rows))
+        outputs = (rows[1] - rows[0]) * self._row_bytes(op.out.tensor)
+        return dataclasses.replace(
+            op,
+            in0=sides[0],
+            in1=sides[1] if len(sides) > 1 else None,
+            out=self._operand(op.out, rows, spans, suffix),
+            call=call,
+            prepared=prepare(op.kernel, call),
+            macs=op.macs // op.outputs * outputs,
+            outputs=outputs,
+        )
+
+    def _operand(self, operand: Operand, rows: Rows, spans: Mapping[str, Rows], suffix: str) -> Operand:
+        if operand.const is not None:
+            return operand
+        name = operand.tensor
+        if name in self.inner:
+            return Operand(name + suffix, (rows[0] - spans[name][0]) * self._row_bytes(name))
+        return Operand(name, rows[0] * self._row_bytes(name))
+
+    def _row_bytes(self, tensor: str) -> int:
+        return self.lowered.tensors[tensor].shape[1] * self.lowered.tensors[tensor].shape[2]
+
+
+def _needs(op: Op, rows: Rows) -> list[tuple[Operand, Rows]]:
+    """What each input must hold for these rows of the output."""
+    if op.call.op in WINDOWS:
+        return [(op.in0, _window(op.call.values, rows)[0])]
+    if op.in1 is None:
+        return [(op.in0, rows)]
+    # A stride of zero repeats the first row.
+    strides = (op.call.values["a_stride"][0], op.call.values["b_stride"][0])
+    return [(x, rows if stride else (0, 1)) for x, stride in zip((op.in0, op.in1), strides, strict=True)]
+
+
+def _window(values: Mapping[str, Any], rows: Rows) -> tuple[Rows, int]:
+    """Input rows that the windows of `rows` reach, and how many rows of padding lie above them."""
+    top = rows[0] * values["stride_h"] - values["pad_t"]
+    reach = (values["kh"] - 1) * values.get("dilation_h", 1) + 1
+    start = max(0, top)
+    end = min(values["in_h"], (rows[1] - 1) * values["stride_h"] - values["pad_t"] + reach)
+    return (start, end), start - top
+
+
+def _values(lowered: Lowered, op: Op, rows: Rows) -> dict[str, Any]:
+    """The record's fields for these rows of the output."""
+    count = rows[1] - rows[0]
+    if op.call.op in WINDOWS:
+        (start, end), pad = _window(op.call.values, rows)
+        return {**op.call.values, "in_h": end - start, "out_h": count, "pad_t": pad}
+    _, width, depth = lowered.tensors[op.out.tensor].shape
+    if op.call.op == "unary":
+        return {**op.call.values, "count": count * width * depth}
+    return {**op.call.values, "shape": (count, width, depth)}
+
+
+def _macs(ops: list[Op]) -> int:
+    return sum(op.macs for op in ops if op.call.weight is not None)

@@ -1,0 +1,130 @@
+"""A program whose first operators run in bands gives the same answers in less RAM."""
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dhn_kit.errors import DhnError
+from dhn_kit.graph import Graph
+from dhn_kit.hooks import HookPoint
+from dhn_kit.int_reference import run_int8
+from dhn_kit.lower import Lowered, lower
+from dhn_kit.pack import Pack, pack, pack_within
+from dhn_kit.patch import Patched, _lengths, _Region
+from dhn_kit.poison import poisoned
+from dhn_kit.tflite_import import import_tflite
+from dhn_kit.twin import Twin
+from nets import Net, residual_net
+
+
+def mobile_net() -> tuple[Graph, Net]:
+    """A stem and depthwise-pointwise pairs with strides, at first wide and thin, then narrow and deep."""
+    net = Net((25, 20, 3), 4)
+    x = net.conv("x", 8)
+    for channels, stride in ((8, 1), (16, 2), (16, 2), (32, 2)):
+        x = net.conv(net.depthwise(x, stride), channels, 1)
+    net.fc(net.mean(x), 5)
+    return net.done(), net
+
+
+def pooled_net() -> tuple[Graph, Net]:
+    """Pools, an activation by table and an addition between convolutions of several kernel sizes."""
+    net = Net((17, 12, 2), 9)
+    x = net.conv("x", 6, 5)
+    x = net.node("max_pool", [x], (9, 6, 6), kernel=(3, 3), stride=(2, 2), pad=(1, 1, 1, 1), act_q=(-128, 127))
+    x = net.node("unary", [x], (9, 6, 6), fn="relu")
+    y = net.conv(x, 6, 1)
+    x = net.add(net.conv(net.conv(x, 4), 6), y)
+    x = net.node("avg_pool", [x], (8, 5, 6), kernel=(2, 2), stride=(1, 1), pad=(0, 0, 0, 0), act_q=(-128, 127))
+    net.fc(net.mean(net.conv(x, 3)), 4)
+    return net.done(), net
+
+
+NETS: dict[str, Callable[[], tuple[Graph, Net]]] = {
+    "mobile": mobile_net,
+    "pooled": pooled_net,
+    "residual": lambda: residual_net(2),
+}
+
+
+def same_answers(graph: Graph, net: Net, main: Pack) -> None:
+    x = net.inputs(4)
+    expected = run_int8(graph, x)[graph.outputs[0].tensor].reshape(4, -1)
+    assert (Twin(main).run(x).output == expected).all()
+    assert (Twin(poisoned(main)).run(x).output == expected).all()
+
+
+@pytest.mark.parametrize("arch", ["ref", "armv7em"])
+@pytest.mark.parametrize("bands", [2, 3, 5])
+@pytest.mark.parametrize("name", NETS)
+def test_every_length_in_every_number_of_bands_keeps_the_answers(
+    name: str, bands: int, arch: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph, net = NETS[name]()
+    lengths = list(_lengths(lower(graph)))
+    assert len(lengths) >= 2
+    for count in lengths:
+        if _Region(lower(graph), count).rows < bands:
+            continue
+
+        def forced(lowered: Lowered, points: list[HookPoint], bands: int, count: int = count) -> Patched:
+            return _Region(lowered, count).patched(points, bands)
+
+        monkeypatch.setattr("dhn_kit.pack.patch", forced)
+        same_answers(graph, net, pack(graph, arch, bands=bands))
+
+
+def test_bands_save_ram_and_say_what_they_compute_twice() -> None:
+    graph, net = mobile_net()
+    plain, banded = pack(graph), pack(graph, bands=2)
+    assert banded.arena_bytes < 0.85 * plain.arena_bytes
+    facts = banded.extra["patch"]
+    assert facts["bands"] == 2 and facts["macs_before"] < facts["macs_after"] < 1.5 * facts["macs_before"]
+    assert facts["macs_after"] == sum(o.macs for o in banded.ops if o.op != "mean")
+    same_answers(graph, net, banded)
+
+
+def test_hook_points_within_the_bands_go_and_the_others_still_work() -> None:
+    graph, net = mobile_net()
+    plain, banded = pack(graph), pack(graph, bands=2)
+    names = [p.name for p in banded.points]
+    assert names == [p.name for p in plain.points if p.name in names] and len(names) == 2
+    assert [p.index for p in banded.points] == list(range(len(names)))
+    x = net.inputs(5)
+    one, other = Twin(plain).run(x, features=True), Twin(banded).run(x, features=True)
+    for k, point in enumerate(banded.points):
+        was = next(i for i, p in enumerate(plain.points) if p.name == point.name)
+        assert (other.features[k] == one.features[was]).all()
+
+
+def test_bands_that_save_nothing_are_refused() -> None:
+    net = Net((4, 4, 64))
+    graph = net.done(net.fc(net.mean(net.conv("x", 2, 1)), 3))
+    with pytest.raises(DhnError, match="needs no less RAM in 2 bands"):
+        pack(graph, bands=2)
+
+
+def test_a_pack_that_does_not_fit_gets_the_fewest_bands_that_help() -> None:
+    graph, _ = mobile_net()
+    plain = pack(graph)
+    assert "patch" not in pack_within(graph, "ref", plain.arena_bytes).extra
+    two = pack(graph, bands=2).arena_bytes
+    assert pack_within(graph, "ref", two).extra["patch"]["bands"] == 2
+    six = pack(graph, bands=6).arena_bytes
+    assert six < two and pack_within(graph, "ref", six).extra["patch"]["bands"] == 6
+    assert "patch" not in pack_within(graph, "ref", 16).extra
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("bands", [2, 4, 8])
+def test_image_classification_in_bands_answers_as_before(bands: int, reference_dir: Path) -> None:
+    graph = import_tflite(reference_dir / "models" / "ic_resnet8_int8.tflite")
+    x = np.random.default_rng(bands).integers(-128, 128, (8, 32, 32, 3)).astype(np.int8)
+    plain, banded = pack(graph, "armv7em"), pack(graph, "armv7em", bands=bands)
+    assert banded.arena_bytes < 0.92 * plain.arena_bytes
+    assert (Twin(banded).run(x).output == Twin(plain).run(x).output).all()
