@@ -30,6 +30,8 @@ DHN_INLINE dhn_group_t dhn_walk_group(const dhn_conv_t *p, const dhn_io_t *io, i
     g.pair_end = g.pair + p->out_c / 2;
     g.out_c = p->out_c;
     g.out_zp = p->out_zp;
+    g.act_min = p->act_min;
+    g.act_max = p->act_max;
     g.steps = (uint32_t)quads;
     return g;
 }

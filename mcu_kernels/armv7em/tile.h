@@ -21,9 +21,15 @@ typedef struct {
     const int16_t *x, *x_end;
     const int8_t *weight;
     const dhn_pair_t *pair, *pair_end;
-    int32_t out_c, out_zp;
+    int32_t out_c, out_zp, act_min, act_max;
     uint32_t steps;
 } dhn_group_t;
+
+/* The second channel's sum, without its bias. */
+static inline int32_t dhn_second_sum(int32_t both, int32_t low)
+{
+    return (int32_t)((uint32_t)both - (uint32_t)low) >> 8;
+}
 
 static inline void dhn_store_pair(int8_t *out, int32_t a, int32_t b)
 {
@@ -148,6 +154,43 @@ DHN_CALLED void dhn_group_w8(const dhn_group_t *g, int8_t *output, int32_t count
     /* clang-format on */
 }
 
+/* One pair's sums, for kernels that requantise in C: channel A of pixels 0 to 2 with its bias, then both. Returns the
+ * weights behind. */
+DHN_CALLED const int8_t *dhn_sums_w8(const dhn_group_t *g, const int8_t *weight, int32_t bias, int32_t sums[6])
+{
+    register int32_t *to __asm__("r0") = sums;
+    register int32_t start __asm__("r4") = bias;
+    register uint32_t entry __asm__("r5") = dhn_tile_entry(g->steps, 4u, 17u * 4u);
+    register const int8_t *w __asm__("r10") = weight;
+    register const int16_t *x __asm__("r11") = g->x;
+    register const int16_t *x_end __asm__("r12") = g->x_end;
+    /* clang-format off */
+    __asm__ volatile(
+        "push    {r0}\n\t"
+        "mov     r0, r5\n\t"
+        "mov     r5, r4\n\t"
+        "mov     r6, r4\n\t"
+        "mov     r7, r4\n\t"
+        "mov     r8, r4\n\t"
+        "mov     r9, r4\n\t"
+        "add     pc, r0\n\t"
+        "nop\n"
+        "2:\n\t"
+        DHN_W8_STEP
+        DHN_W8_STEP
+        DHN_W8_STEP
+        DHN_W8_STEP
+        "cmp     r11, r12\n\t"
+        "bne     2b\n\t"
+        "pop     {r0}\n\t"
+        "stmia   r0, {r4-r9}"
+        : "+r"(to), "+r"(start), "+r"(entry), "+r"(w), "+r"(x), "+r"(x_end)
+        :
+        : "r1", "r2", "r3", "r6", "r7", "r8", "r9", "lr", "cc", "memory");
+    /* clang-format on */
+    return w;
+}
+
 #define DHN_W16_STEP                                                                                                   \
     "ldmia.w r12!, {r0-r3}\n\t"                                                                                        \
     "ldmia.w lr!, {r4-r7}\n\t"                                                                                         \
@@ -245,10 +288,23 @@ static inline void dhn_group_w8(const dhn_group_t *g, int8_t *out, int32_t count
                 both = dhn_smlad(dhn_load32(w), dhn_load32(x), both);
                 low = dhn_smlad(dhn_sxtb16(dhn_load32(w)), dhn_load32(x), low);
             }
-            int32_t const second = (int32_t)((uint32_t)both - (uint32_t)low) >> 8;
-            dhn_store_pixel(g, pair, to, low, pair->bias[1] + second);
+            dhn_store_pixel(g, pair, to, low, pair->bias[1] + dhn_second_sum(both, low));
         }
     }
+}
+
+static inline const int8_t *dhn_sums_w8(const dhn_group_t *g, const int8_t *w, int32_t bias, int32_t sums[6])
+{
+    for (int i = 0; i < 6; i++) {
+        sums[i] = bias;
+    }
+    for (const int16_t *x = g->x; x < g->x_end; x += 6, w += 4) {
+        for (int i = 0; i < 3; i++) {
+            sums[i] = dhn_smlad(dhn_sxtb16(dhn_load32(w)), dhn_load32(x + 2 * i), sums[i]);
+            sums[3 + i] = dhn_smlad(dhn_load32(w), dhn_load32(x + 2 * i), sums[3 + i]);
+        }
+    }
+    return w;
 }
 
 static inline void dhn_group_w16(const dhn_group_t *g, int8_t *out, int32_t count)

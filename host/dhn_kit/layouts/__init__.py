@@ -15,6 +15,7 @@ LAYOUTS: dict[str, Layout] = {
     "conv_quads": scalar.conv_quads,
     "conv_s8": direct.conv_s8,
     "conv_w16": direct.conv_w16,
+    "conv_any": direct.conv_any,
     "depthwise_3x3": depthwise.depthwise_3x3,
     "fc_pairs": fully_connected.fc_pairs,
     "add_shifted": add.add_shifted,

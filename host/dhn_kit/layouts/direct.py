@@ -3,10 +3,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
-from dhn_kit.layouts.common import Call, Int8Array, Int32Array, Prepared, Unfit, fused_rows
+from dhn_kit.layouts.common import (
+    Call,
+    Int8Array,
+    Int32Array,
+    Prepared,
+    Unfit,
+    accumulator_bound,
+    exponents,
+    folded_bias,
+    fused_rows,
+)
 
 #: Depths of four neighbouring bytes in the order in which SXTB16 unpacks them.
 _QUAD = (0, 2, 1, 3)
@@ -59,4 +71,42 @@ def conv_w16(call: Call) -> Prepared:
     by_depth = _by_depth(call)
     pairs = by_depth.reshape(len(by_depth) // 2, 2, -1, 2).transpose(0, 2, 1, 3).astype("<i2")
     consts = {"weight": pairs.tobytes(), "bias": _pairs(call).astype("<i4").tobytes()}
+    return Prepared(call.record, call.values, consts)
+
+
+def _without_dead(call: Call) -> Call:
+    """Channels whose multiplier is zero always give their zero point: as channels without weights they need no case."""
+    assert call.weight is not None and call.bias is not None and call.mult is not None and call.shift is not None
+    dead = call.mult == 0
+    return replace(
+        call,
+        weight=np.where(dead.reshape(-1, 1, 1, 1), 0, call.weight).astype(np.int8),
+        bias=np.where(dead, 0, call.bias).astype(np.int32),
+        mult=np.where(dead, 1 << 30, call.mult).astype(np.int32),
+        shift=np.where(dead, 0, call.shift).astype(np.int8),
+    )
+
+
+def _any_rows(call: Call) -> Int32Array:
+    """(out_c, 5): folded bias, 2 * mult - 2^32, half of the last place, sign mask, left and right shift in bytes."""
+    assert call.mult is not None
+    e = exponents(call)
+    left, right = np.maximum(-e, 0), np.maximum(e, 0)
+    if ((accumulator_bound(call) << left) >= 1 << 30).any():
+        raise Unfit("sums, shifted left, may reach 2^30")
+    if (call.mult < 1 << 30).any():
+        raise Unfit("a channel's multiplier is not normalised")
+    half, sign = (1 << right) >> 1, -(right > 0).astype(np.int64)
+    scale = 2 * call.mult.astype(np.int64) - (1 << 32)
+    return np.stack([folded_bias(call), scale, half, sign, left | right << 8], axis=1).astype(np.int32)
+
+
+def conv_any(call: Call) -> Prepared:
+    """int8 weights as in `conv_s8`, with a partner of zeros for an odd channel, and a row for any exponent."""
+    call = _without_dead(call)
+    by_depth, rows = _by_depth(call), _any_rows(call)
+    odd = ((0, len(by_depth) % 2), (0, 0))
+    by_depth, rows = np.pad(by_depth, odd), np.pad(rows, odd)
+    _check_sums(by_depth)
+    consts = {"weight": _merged(by_depth).tobytes(), "bias": rows.astype("<i4").tobytes()}
     return Prepared(call.record, call.values, consts)
