@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import fnmatch
 import sys
 from pathlib import Path
@@ -27,6 +28,7 @@ def arguments() -> argparse.Namespace:
         epilog="example: scripts/kernels.py --board qemu-cortex-m4 --kernel '*conv*armv7em'",
     )
     parser.add_argument("--board", default="qemu-cortex-m4", help="emulated board, or 'twin' (checks, counts nothing)")
+    parser.add_argument("--arch", help="folder of mcu_kernels, with what it falls back to; default: the board's")
     parser.add_argument("--kernel", default="*", help="pattern of kernel names, e.g. '*3x3*'")
     parser.add_argument("--layer", default="*", help="pattern of layer names, or a whole one")
     parser.add_argument("--all", action="store_true", help="odd shapes and extreme numbers too, not only real layers")
@@ -42,6 +44,7 @@ def main() -> int:
     args = arguments()
     twin = args.board == "twin"
     board = load_board("qemu-cortex-m4" if twin else args.board)
+    board = dataclasses.replace(board, flavour=args.arch or board.flavour)
     kernels = [k for k in load_kernels(board.flavour) if is_wanted(k.name, args.kernel)]
     kernels = [k for k in kernels if args.ref or k.arch != "ref" or k.name == args.kernel]
     layers = [x for x in kc.all_layers() if is_wanted(x.name, args.layer)]
@@ -55,7 +58,7 @@ def main() -> int:
     if twin:
         outcomes = kernel_rig.run_on_twin(cases)
     else:
-        outcomes = kernel_rig.run_cases(board, cases, ROOT / "build" / "rig" / board.name)
+        outcomes = kernel_rig.run_cases(board, cases, ROOT / "build" / "rig" / f"{board.name}-{board.flavour}")
     expected = {x.name: kc.case_of(reference_kernels()[x.call.op], x) for x, _, _ in jobs}
     answers = dict(zip(expected, kernel_rig.run_on_twin(list(expected.values())), strict=True))
     heads = ("instructions", "per MAC", "per out", "scratch", "consts")
