@@ -57,10 +57,10 @@ class Link:
 
 @dataclass(frozen=True)
 class Timer:
-    """``instructions_per_tick`` is 0 where a tick says nothing about executed instructions."""
+    """``instructions_per_tick`` is 0 where a tick says nothing about executed instructions; it need not be whole."""
 
     tick_hz: int
-    instructions_per_tick: int
+    instructions_per_tick: float
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,8 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         return _read(typing.cast(type[Any], hint), value, where)
     origin = typing.get_origin(hint) or hint
     expected = {tuple: list}.get(origin, origin)
+    if expected is float and type(value) is int:
+        value = float(value)
     if not isinstance(value, expected) or isinstance(value, bool) != (expected is bool):
         raise DhnError(f"{where}{value!r} where {expected.__name__} is expected")
     if origin is tuple:

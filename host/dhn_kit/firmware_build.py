@@ -182,6 +182,7 @@ def _configuration(
         "DHN_CORE_FLAGS": ";".join(board.core.flags),
         "DHN_CODE_BYTES": str(board.memory.flash_bytes),
         "DHN_RAM_BYTES": str(board.memory.ram_bytes),
+        "DHN_FLASH_BASE": hex(board.hook_flash.base),
         "DHN_FLASH_BYTES": str(board.hook_flash.slot_bytes * len(board.hook_flash.slots)),
         "DHN_FLASH_PAGE": str(board.hook_flash.page_bytes),
     }

@@ -42,7 +42,7 @@ FAULTS = {
 #: The board came up again in the middle of a case.
 CRASHED = 64
 #: A kernel that says nothing for so long hangs.
-TIMEOUT_S = 120.0
+TIMEOUT_S = 60.0
 #: Bytes of cases in one go: the size of the flash area of the boards as the rig builds them.
 ROOM = 2 << 20
 #: Around every buffer; and what the output holds before the call.

@@ -71,7 +71,7 @@ def play(
         decisions=np.array([r.decisions for r in replies], np.uint8),
         scores=np.array([r.scores for r in replies], np.int16),
         ticks=ticks,
-        instructions=ticks * per_tick if per_tick else None,
+        instructions=np.rint(ticks * per_tick).astype(np.int64) if per_tick else None,
     )
 
 

@@ -1,14 +1,16 @@
-/* The HAL on Arm's MPS2 boards AN385, AN386 and AN500, as QEMU emulates them. */
+/* The HAL on Arm's MPS2 and MPS3 boards, as QEMU emulates them. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "hal.h"
 
 #include <string.h>
 
+#include "mps2.h"
+
 /* CMSDK APB UART 0 (Arm DDI 0479, section 4.3). */
 typedef struct {
     volatile uint32_t data, state, control, interrupt, baud_divider;
 } uart_t;
-#define UART0 ((uart_t *)0x40004000u)
+#define UART0 ((uart_t *)MPS2_UART)
 enum { UART_TX_FULL = 1, UART_RX_FULL = 2, UART_TX_ON = 1, UART_RX_ON = 2, UART_RX_INTERRUPT = 8, UART_RX_CLEAR = 2 };
 
 /* Armv7-M system control space (Arm DDI 0403, section B3). */
@@ -17,20 +19,9 @@ enum { UART_TX_FULL = 1, UART_RX_FULL = 2, UART_TX_ON = 1, UART_RX_ON = 2, UART_
 #define SYST_CVR (*(volatile uint32_t *)0xE000E018u)
 #define SCB_ICSR (*(volatile uint32_t *)0xE000ED04u)
 #define SCB_AIRCR (*(volatile uint32_t *)0xE000ED0Cu)
-#define NVIC_ISER0 (*(volatile uint32_t *)0xE000E100u)
+#define NVIC_ISER ((volatile uint32_t *)0xE000E100u)
 enum { SYST_ON = 7, SYST_PERIOD = 1 << 24, ICSR_PENDSTSET = 1 << 26 };
 #define AIRCR_RESET 0x05FA0004u
-
-#define CLOCK_HZ 25000000u
-
-/* The flash chip is 16 MB of RAM that QEMU keeps in a file; slots use its start. */
-#define FLASH_BASE 0x21000000u
-#ifndef MPS2_FLASH_BYTES
-#define MPS2_FLASH_BYTES (128u * 1024u)
-#endif
-#ifndef MPS2_FLASH_PAGE
-#define MPS2_FLASH_PAGE 4096u
-#endif
 
 /* One writer (the interrupt moves head), one reader (hal_read moves tail): needs no lock. */
 enum { RING = 4096 };
@@ -38,9 +29,6 @@ static uint8_t ring[RING];
 static volatile uint32_t ring_head, ring_tail;
 static volatile uint32_t overflow;
 static volatile uint32_t wraps;
-
-void mps2_uart_rx(void);
-void mps2_systick(void);
 
 void mps2_uart_rx(void)
 {
@@ -70,7 +58,7 @@ void hal_init(int argc, char **argv)
     SYST_CSR = SYST_ON;
     UART0->baud_divider = 16; /* the smallest that the UART accepts; emulated lines do not wait */
     UART0->control = UART_TX_ON | UART_RX_ON | UART_RX_INTERRUPT;
-    NVIC_ISER0 = 1;
+    NVIC_ISER[MPS2_UART_IRQ / 32] = 1u << (MPS2_UART_IRQ % 32);
 }
 
 size_t hal_read(uint8_t *to, size_t capacity)
@@ -126,7 +114,7 @@ uint32_t hal_ticks(void)
 
 uint32_t hal_tick_hz(void)
 {
-    return CLOCK_HZ;
+    return MPS2_CLOCK_HZ;
 }
 
 uint32_t hal_flash_bytes(void)
@@ -141,21 +129,21 @@ uint32_t hal_flash_page_bytes(void)
 
 const uint8_t *hal_flash(void)
 {
-    return (const uint8_t *)FLASH_BASE;
+    return (const uint8_t *)MPS2_FLASH_BASE;
 }
 
 int hal_flash_erase(uint32_t page_offset)
 {
     if (page_offset % MPS2_FLASH_PAGE != 0 || page_offset >= MPS2_FLASH_BYTES)
         return -1;
-    memset((uint8_t *)FLASH_BASE + page_offset, 0xFF, MPS2_FLASH_PAGE);
+    memset((uint8_t *)MPS2_FLASH_BASE + page_offset, 0xFF, MPS2_FLASH_PAGE);
     return 0;
 }
 
 int hal_flash_program(uint32_t offset, const void *from, uint32_t bytes)
 {
     const uint8_t *source = from;
-    volatile uint8_t *flash = (volatile uint8_t *)FLASH_BASE;
+    volatile uint8_t *flash = (volatile uint8_t *)MPS2_FLASH_BASE;
     if (offset % HAL_FLASH_UNIT != 0 || bytes % HAL_FLASH_UNIT != 0 || offset > MPS2_FLASH_BYTES ||
         bytes > MPS2_FLASH_BYTES - offset)
         return -1;

@@ -1,17 +1,16 @@
-/* Vector table and reset handler of the MPS2 boards (Cortex-M3/M4/M7). */
+/* Vector table and reset handler of the MPS2 and MPS3 boards. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdint.h>
 #include <string.h>
 
 #include "hal.h"
+#include "mps2.h"
 
 /* Of mps2.ld. */
 extern uint32_t stack_top, data_load, data_start, data_end, bss_start, bss_end;
 
 int main(int argc, char **argv);
 void start_reset(void) __attribute__((noreturn));
-void mps2_systick(void);
-void mps2_uart_rx(void);
 
 static void fault(void)
 {
@@ -40,13 +39,13 @@ typedef void (*handler_t)(void);
 typedef struct {
     uint32_t *stack;
     handler_t system[15];
-    handler_t interrupt[32];
+    handler_t interrupt[MPS2_UART_IRQ + 1];
 } vectors_t;
 
-/* Interrupt 0 of the MPS2 FPGA images (AN385, AN386, AN500) is UART 0 receive. */
+/* UART 0 is the only one that is ever enabled. */
 const vectors_t vectors __attribute__((section(".vectors"), used)) = {
     .stack = &stack_top,
     .system = {start_reset, fault, fault, fault, fault, fault, NULL, NULL, NULL, NULL, fault, fault, NULL, fault,
                mps2_systick},
-    .interrupt = {mps2_uart_rx, fault},
+    .interrupt = {[MPS2_UART_IRQ] = mps2_uart_rx},
 };
