@@ -1,4 +1,4 @@
-"""The device application on emulated RV32 and Xtensa cores: the twin's answers, surviving hooks, exact counts."""
+"""The device application on every emulated core: the twin's answers, surviving hooks, exact counts."""
 # SPDX-License-Identifier: Apache-2.0
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import pytest
 from board_rig import session, small_bundle, small_inputs, small_pack
 from dhn_kit.board_client import SamplerPolicy
 from dhn_kit.board_session import BoardSession, open_board
-from dhn_kit.boards import load_board
+from dhn_kit.boards import list_boards, load_board
 from dhn_kit.firmware_build import build_firmware
 from dhn_kit.pack import pack
 from dhn_kit.playback import play, powered, profile
@@ -21,7 +21,7 @@ from dhn_kit.tflite_import import import_tflite
 from dhn_kit.twin import Twin
 from test_board_qemu import install
 
-BOARDS = ("qemu-rv32", "qemu-xtensa")
+BOARDS = [name for name in list_boards() if name != "posix"]
 NETWORKS = {"ic": "ic_resnet8_int8.tflite", "kws": "kws_dscnn_int8.tflite"}
 LOOPS = Path(__file__).parent / "fw" / "known_loops.c"
 CLOCK_READING = 130  # instructions between two readings of the clock with nothing in between, at most
@@ -48,7 +48,7 @@ def test_the_emulated_board_computes_what_the_twin_computes(board: BoardSession)
 def test_the_same_input_executes_the_same_number_of_instructions(board: BoardSession) -> None:
     x = small_inputs(1)[0]
     ticks = [board.client.run(x, mode="detached").ticks for _ in range(10)]
-    assert max(ticks) - min(ticks) <= 2 and min(ticks) > 1000
+    assert max(ticks) - min(ticks) <= 3 and min(ticks) > 100
 
 
 def test_hooks_survive_a_reset_and_a_killed_emulator(board: BoardSession) -> None:
@@ -81,9 +81,10 @@ def test_loops_of_known_length_are_counted_exactly(name: str, tmp_path: Path) ->
         assert opened.client.drain() == 0
     assert got[0].input is not None
     ticks = np.frombuffer(got[0].input.tobytes()[:16], np.uint32)
-    counted = [int(t) * target.timer.instructions_per_tick for t in ticks]
+    tick = target.timer.instructions_per_tick
+    counted = [int(t) * tick for t in ticks]
     for instructions, loop in zip(counted, (2_000, 20_000, 200_000, 2_000_000), strict=True):
-        assert loop <= instructions < loop + CLOCK_READING, f"{instructions} for a loop of {loop}"
+        assert abs(instructions - loop - CLOCK_READING / 2) <= CLOCK_READING / 2 + tick, f"{instructions} for {loop}"
 
 
 @pytest.mark.reference
