@@ -14,7 +14,7 @@ import pytest
 from dhn_kit.graph import Port
 from dhn_kit.hooks import ALWAYS, NEVER, Bundle, Certificate, HookSpec
 from dhn_kit.pack import Pack, pack
-from dhn_kit.report import MemoryBlock, ReportData, figures, gather, memory_blocks, write_report
+from dhn_kit.report import MemoryBlock, ReportData, figures, gather, memory_blocks, plots, write_report
 from dhn_kit.report.report import render
 from dhn_kit.train import Split, heads, split_from_inputs
 from dhn_kit.train.baselines import Comparison
@@ -186,3 +186,12 @@ def test_gathered_memory_fits_the_arena(gathered: Gathered) -> None:
     assert data.memory == memory_blocks(packed)
     assert max(b.offset + b.size for b in data.memory) <= packed.arena_bytes == data.arena_bytes
     assert data.dropped == [("h", "r")] and data.refused == {"1.00%": "why"}
+
+
+def test_the_memory_picture_tells_tensors_kernels_scratch_and_hooks_apart(data: ReportData) -> None:
+    blocks = [MemoryBlock("x", 0, 2, 0, 900), MemoryBlock("y", 1, 3, 100, 900)]
+    plain = plots.memory(replace(data, memory=blocks))
+    assert plain.count("<pattern") == 0
+    scratch = [MemoryBlock("op.scratch4", 1, 2, 1000, 300), MemoryBlock("hooks.scratch0", 2, 3, 1000, 300)]
+    assert plots.memory(replace(data, memory=blocks + scratch)).count("<pattern") == 2
+    assert plots.memory(replace(data, memory=[])) == ""

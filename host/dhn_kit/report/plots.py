@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib
 
 if TYPE_CHECKING:
-    from dhn_kit.report.report import ReportData
+    from dhn_kit.report.report import MemoryBlock, ReportData
 
 INK, FAINT, ACCENT, WARM, GREEN = "#1c2733", "#8a97a6", "#1f6feb", "#d9730d", "#2a9d5c"
 #: Inches. Plots that stand beside each other are drawn smaller, so that their letters come out equally large.
@@ -129,35 +129,62 @@ def layers(data: ReportData) -> str:
     return c.svg
 
 
+#: Buffers of the arena by the start of their names: label, fill, hatch. Tensors have any other name.
+BUFFERS = {
+    "": ("tensor", "#cfe0fb", ""),
+    "op.scratch": ("kernel's scratch", "#dfe4ea", "////"),
+    "hooks.": ("hooks' scratch", "#f6d9bd", "...."),
+}
+
+
 def memory(data: ReportData) -> str:
-    """Which bytes of the arena hold what, step by step."""
+    """Which bytes of the arena hold what, step by step. Where a result overlaps its input, both shine through."""
     if not data.memory:
         return ""
+    top = max(data.arena_bytes or 0, *(b.offset + b.size for b in data.memory))
+    end = max(b.end for b in data.memory)
+    with _canvas("memory", WIDTH, 4.6) as c:
+        blocks = sorted(data.memory, key=lambda b: (b.start, b.name))
+        large = [b for b in blocks if b.size > 0.07 * top]
+        shown = [_draw_buffer(c.axes, b) for b in blocks]
+        for i, b in enumerate(large):
+            # Neighbours overlap by a step: names at different heights do not meet.
+            middle = (b.start + (b.end - b.start) / 2, b.offset + b.size * (0.35, 0.65)[i % 2])
+            room = int(75 * (b.end - b.start) / end)
+            if room >= 7:
+                c.axes.text(*middle, _short(b.name.split(";")[0], room), ha="center", va="center", fontsize=8)
+        if data.arena_bytes:
+            shown.append(c.axes.axhline(data.arena_bytes, color=INK, lw=1, label=f"arena, {data.arena_bytes:,} bytes"))
+        if data.arena_lower_bound:
+            label = f"lower bound, {data.arena_lower_bound:,} bytes"
+            shown.append(c.axes.axhline(data.arena_lower_bound, color=GREEN, lw=1.5, ls=(0, (4, 4)), label=label))
+        c.axes.set_xlim(0, end)
+        c.axes.set_ylim(0, 1.04 * top)
+        c.axes.xaxis.get_major_locator().set_params(integer=True)
+        c.axes.set_xlabel("program step (operator or hook point)")
+        c.axes.set_ylabel("arena address, bytes")
+        kinds = {artist.get_label(): artist for artist in shown}
+        c.axes.legend(
+            kinds.values(),
+            kinds.keys(),
+            frameon=False,
+            ncols=3,
+            fontsize=9,
+            loc="lower center",
+            bbox_to_anchor=(0.5, 1.0),
+        )
+    return c.svg
+
+
+def _draw_buffer(axes: Any, b: MemoryBlock) -> Any:
     from matplotlib.patches import Rectangle
 
-    top = max(b.offset + b.size for b in data.memory)
-    end = max(b.end for b in data.memory)
-    with _canvas("memory", WIDTH, 4.0) as c:
-        for b in data.memory:
-            hook = b.name.startswith("hooks.")
-            box = Rectangle(
-                (b.start, b.offset), b.end - b.start, b.size, fc="#f6d9bd" if hook else "#cfe0fb", ec="white", lw=1.2
-            )
-            c.axes.add_patch(box)
-            if b.size > 0.07 * top and (b.end - b.start) >= 2:
-                middle = (b.start + (b.end - b.start) / 2, b.offset + b.size / 2)
-                room = max(6, int(85 * (b.end - b.start) / end))
-                c.axes.text(*middle, _short(b.name, room), ha="center", va="center", fontsize=8)
-        if data.arena_bytes:
-            c.axes.axhline(data.arena_bytes, color=INK, lw=1)
-        if data.arena_lower_bound:
-            c.axes.axhline(data.arena_lower_bound, color=GREEN, lw=1, ls="--")
-        c.axes.set_xlim(0, end)
-        c.axes.set_ylim(0, 1.04 * max(top, data.arena_bytes or 0))
-        c.axes.xaxis.get_major_locator().set_params(integer=True)
-        c.axes.set_xlabel("program step")
-        c.axes.set_ylabel("arena address, bytes")
-    return c.svg
+    prefix = max((p for p in BUFFERS if b.name.startswith(p)), key=len)
+    label, color, hatch = BUFFERS[prefix]
+    box = Rectangle((b.start, b.offset), b.end - b.start, b.size, fc=color, ec=FAINT, lw=0.5, hatch=hatch, alpha=0.75)
+    box.set_label(label)
+    axes.add_patch(box)
+    return box
 
 
 def sqnr(data: ReportData) -> str:
