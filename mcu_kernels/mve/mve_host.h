@@ -130,6 +130,25 @@ DHN_MVE_VN(vshrq_n_s32, int32x4_t, 4, int32_t, a.v[i] >> b)
 DHN_MVE_VV(vshlq_s32, int32x4_t, 4, (b.v[i] < 0) ? a.v[i] >> -b.v[i] : (int32_t)((uint32_t)a.v[i] << b.v[i]))
 DHN_MVE_VV(vrshlq_s32, int32x4_t, 4, dhn_mve_round_shift(a.v[i], b.v[i]))
 
+DHN_MVE_VN(vshlq_r_s32, int32x4_t, 4, int32_t, (b < 0) ? a.v[i] >> -b : (int32_t)((uint32_t)a.v[i] << b))
+DHN_MVE_VN(vrshlq_n_s32, int32x4_t, 4, int32_t, dhn_mve_round_shift(a.v[i], b))
+DHN_MVE_VN(vmulq_n_u16, uint16x8_t, 8, uint16_t, (uint16_t)((uint32_t)a.v[i] * b))
+DHN_MVE_VN(vaddq_n_u16, uint16x8_t, 8, uint16_t, (uint16_t)(a.v[i] + b))
+
+static inline uint16x8_t vidupq_n_u16(uint32_t from, int step)
+{
+    DHN_MVE_LANES(uint16x8_t, 8, (uint16_t)(from + (uint32_t)(i * step)));
+}
+
+static inline int32_t vmladavq_s8(int8x16_t a, int8x16_t b)
+{
+    int32_t sum = 0;
+    for (int i = 0; i < 16; i++) {
+        sum += a.v[i] * b.v[i];
+    }
+    return sum;
+}
+
 static inline int8x16_t vdupq_n_s8(int8_t b)
 {
     DHN_MVE_LANES(int8x16_t, 16, b);
@@ -157,6 +176,13 @@ DHN_MVE_NARROW(vqmovntq_s16, int8x16_t, int16x8_t, 8, 1, INT8_MIN, INT8_MAX)
 static inline int16x8_t vreinterpretq_s16_s32(int32x4_t a)
 {
     int16x8_t r;
+    memcpy(&r, &a, sizeof r);
+    return r;
+}
+
+static inline int32x4_t vreinterpretq_s32_s8(int8x16_t a)
+{
+    int32x4_t r;
     memcpy(&r, &a, sizeof r);
     return r;
 }

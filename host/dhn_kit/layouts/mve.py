@@ -109,9 +109,34 @@ def fc_any(call: Call) -> Prepared:
     return _prepare(call, _fc_weight(call), any_rounding(call), 8)
 
 
+def _planes(call: Call, rounding: Int32Array) -> Prepared:
+    """Per channel the kernel with lanes of zeros around it, folded bias, rounding (see mve/depthwise.c)."""
+    assert call.weight is not None
+    kh, kw, channels = call.weight.shape
+    lanes = 4 if call.values["stride_w"] == 1 else 5
+    taps = np.zeros((channels, 24), np.int8)
+    for y in range(kh):
+        for x in range(kw):
+            taps[:, 5 + y * lanes + x] = call.weight[y, x]
+    numbers = np.zeros((channels, 4), "<i4")
+    numbers[:, 0], numbers[:, 1 : 1 + len(rounding)] = folded_bias(call), rounding.T
+    rows = b"".join(t.tobytes() + n.tobytes() for t, n in zip(taps, numbers, strict=True))
+    return Prepared(call.record, call.values, {"weight": rows})
+
+
+def depthwise(call: Call) -> Prepared:
+    return _planes(call, fused_rounding(call))
+
+
+def depthwise_any(call: Call) -> Prepared:
+    return _planes(call, any_rounding(call))
+
+
 LAYOUTS: dict[str, Layout] = {
     "mve_conv": conv,
     "mve_conv_any": conv_any,
     "mve_fc": fc,
     "mve_fc_any": fc_any,
+    "mve_depthwise": depthwise,
+    "mve_depthwise_any": depthwise_any,
 }
