@@ -125,7 +125,7 @@ def pack(
             raise DhnError(f"'{graph.name}' needs no less RAM in {bands} bands; try another number, or none")
         lowered, points = patched.lowered, patched.points
         extra["patch"] = {k: getattr(patched, k) for k in ("bands", "ops", "macs_before", "macs_after")}
-    lowered, choices = choose(lowered, arch, latency, policy)
+    lowered, choices = choose(lowered, arch, latency, policy, points)
     steps = steps_of(lowered, points)
     memory = place(lowered, points, steps)
     data = write_main(lowered, points, steps, memory.offsets, memory.size, flavour=load_architecture(arch).flavour)

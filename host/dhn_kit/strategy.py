@@ -12,27 +12,36 @@ import numpy as np
 
 from dhn_kit.boards import Board
 from dhn_kit.errors import DhnError
+from dhn_kit.hooks import HookPoint
 from dhn_kit.kernels import Kernel, all_by_name, load_kernels
 from dhn_kit.latency import LatencyModel
 from dhn_kit.layouts import Unfit
 from dhn_kit.lower import Lowered, Op
+from dhn_kit.memory import arena_bytes
 
 Goal = Literal["cycles", "instructions"]
 #: The knapsack's unit of flash: fine enough for layers of a few hundred bytes, coarse enough for a table in memory.
 FLASH_UNIT = 64
 #: Flash that program, runtime and kernels need beside the network's constants: what the application has, rounded up.
 APPLICATION_BYTES = 40 * 1024
+#: The very last bytes of arena would cost most of the speed: a kernel without scratch is a slow one.
+RAM_FIRST_SLACK = 1.05
+#: RAM that the application needs beside the arena: stack, receive ring, samples that wait for the line.
+APPLICATION_RAM_BYTES = 24 * 1024
 
 
 @dataclass(frozen=True)
 class Policy:
     """``flash_budget``: most bytes for the constants of all ops, None: no limit. ``scratch_budget``: the most that one
-    op may use, None: no limit. ``goal``: what a choice minimises, estimated cycles or executed instructions.
+    op may use, None: no limit. ``ram_budget``: most bytes of arena, None: no limit; with ``ram_first`` it is about the
+    least that any choice reaches. ``goal``: what a choice minimises, estimated cycles or executed instructions.
     ``kernels``: names by op name, which are taken or refused with the reason.
     """
 
     flash_budget: int | None = None
     scratch_budget: int | None = None
+    ram_budget: int | None = None
+    ram_first: bool = False
     goal: Goal = "cycles"
     kernels: Mapping[str, str] = field(default_factory=dict)
 
@@ -65,18 +74,24 @@ class Choice:
 
 
 def board_policy(board: Board, goal: Goal = "cycles") -> Policy:
-    """The best that the board's flash has room for beside the application."""
-    return Policy(flash_budget=max(0, board.memory.flash_bytes - APPLICATION_BYTES), goal=goal)
+    """The best that the board has room for beside the application."""
+    flash, ram = board.memory.flash_bytes - APPLICATION_BYTES, board.memory.ram_bytes - APPLICATION_RAM_BYTES
+    return Policy(flash_budget=max(0, flash), ram_budget=max(0, ram), goal=goal)
 
 
 def choose(
-    lowered: Lowered, arch: str, latency: LatencyModel | None = None, policy: Policy | None = None
+    lowered: Lowered,
+    arch: str,
+    latency: LatencyModel | None = None,
+    policy: Policy | None = None,
+    points: Sequence[HookPoint] = (),
 ) -> tuple[Lowered, list[Choice]]:
     """The same ops with kernels of `arch`, and what speaks for each.
 
     Exact for the sum of predicted cycles (or instructions) under the flash budget: a multiple-choice knapsack, solved
-    by dynamic programming over `FLASH_UNIT`. DhnError: a named kernel does not exist or does not cover its op, or a
-    budget is below what the smallest choice needs.
+    by dynamic programming over `FLASH_UNIT`. Where that needs more arena than allowed, ops get faster kernels one by
+    one, the largest gains first, starting from those with the least scratch. DhnError: a named kernel does not exist or
+    does not cover its op, or the flash budget is below what the smallest choice needs.
     """
     policy, latency = policy or Policy(), latency or LatencyModel()
     for name in policy.kernels.keys() - {op.name for op in lowered.ops}:
@@ -88,7 +103,9 @@ def choose(
         found.append(candidates)
         refused.append(reasons)
     picked = _knapsack([_useful(c) for c in found], policy.flash_budget)
-    ops = [dataclasses.replace(c.op) for c in picked]
+    if policy.ram_first or policy.ram_budget is not None:
+        picked = _Ram(lowered, list(points), found, policy).fit(picked)
+    ops = [c.op for c in picked]
     choices = [_choice(p, c, r, policy) for p, c, r in zip(picked, found, refused, strict=True)]
     return dataclasses.replace(lowered, ops=ops), choices
 
@@ -164,6 +181,39 @@ def _knapsack(layers: list[list[Candidate]], budget: int | None) -> list[Candida
         at -= -(-(c.flash - layer[0].flash) // FLASH_UNIT)
         picked.append(c)
     return picked[::-1]
+
+
+class _Ram:
+    """Trades instructions for arena."""
+
+    def __init__(self, lowered: Lowered, points: list[HookPoint], found: list[list[Candidate]], policy: Policy) -> None:
+        self.lowered, self.points, self.found, self.policy = lowered, points, found, policy
+
+    def arena(self, picked: Sequence[Candidate]) -> int:
+        return arena_bytes(dataclasses.replace(self.lowered, ops=[c.op for c in picked]), self.points)[0]
+
+    def fit(self, picked: list[Candidate]) -> list[Candidate]:
+        """`picked` where it fits; else the best found that does, or the one with the smallest arena."""
+        budget = self.policy.ram_budget
+        if not self.policy.ram_first and (budget is None or self.arena(picked) <= budget):
+            return picked
+        least = [min(layer, key=lambda c: (c.scratch, c.flash, c.cost)) for layer in self.found]
+        smallest = self.arena(least)
+        limit = round(smallest * RAM_FIRST_SLACK) if self.policy.ram_first or budget is None else max(budget, smallest)
+        return self._improve(least, limit)
+
+    def _improve(self, picked: list[Candidate], limit: int) -> list[Candidate]:
+        """Faster kernels, the largest gain first, as long as arena and flash hold them."""
+        steps = [(picked[i].cost - c.cost, i, c) for i, layer in enumerate(self.found) for c in layer]
+        flash = sum(c.flash for c in picked)
+        for _, i, c in sorted(steps, key=lambda s: -s[0]):
+            more = flash - picked[i].flash + c.flash
+            if c.cost >= picked[i].cost or (self.policy.flash_budget is not None and more > self.policy.flash_budget):
+                continue
+            trial = [*picked[:i], c, *picked[i + 1 :]]
+            if self.arena(trial) <= limit:
+                picked, flash = trial, more
+        return picked
 
 
 def _choice(picked: Candidate, candidates: list[Candidate], refused: list[tuple[str, str]], policy: Policy) -> Choice:

@@ -308,6 +308,7 @@ def bench(
     ] = None,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="Inferences to run.")] = 3,
     flash_budget: options.FlashBudget = None,
+    ram_first: options.RamFirst = False,
     goal: options.Goal = "cycles",
     kernel: options.Kernels = None,
     json: options.Json = False,
@@ -323,7 +324,7 @@ def bench(
     from dhn_kit.twin import Twin
 
     target = load_target(board)
-    chosen = policy_of(target, flash_budget, goal, kernel)
+    chosen = policy_of(target, flash_budget, goal, kernel, ram_first)
     packed = load_packed(network, target, calib, method, None if chosen == policy_of(target) else chosen)
     bundle = load_hooks(packed, hooks)
     if inputs is None:

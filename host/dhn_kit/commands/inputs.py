@@ -138,7 +138,11 @@ def load_quantized(path: Path, calib: str | None, method: Method | None) -> Quan
 
 
 def policy_of(
-    board: Board, flash_budget: int | None = None, goal: Goal = "cycles", kernels: list[str] | None = None
+    board: Board,
+    flash_budget: int | None = None,
+    goal: Goal = "cycles",
+    kernels: list[str] | None = None,
+    ram_first: bool = False,
 ) -> Policy:
     """How kernels are chosen: the board's own policy, with what the user asked for."""
     from dhn_kit.strategy import board_policy
@@ -149,7 +153,7 @@ def policy_of(
         if not equals:
             raise DhnError(f"--kernel {text}: expected OP=KERNEL; 'dhn-kit inspect' lists both")
         named[op] = kernel
-    policy = dataclasses.replace(board_policy(board, goal), kernels=named)
+    policy = dataclasses.replace(board_policy(board, goal), kernels=named, ram_first=ram_first)
     return policy if flash_budget is None else dataclasses.replace(policy, flash_budget=flash_budget)
 
 

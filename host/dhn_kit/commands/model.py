@@ -37,6 +37,7 @@ def inspect(
     method: options.Method = None,
     board: options.Board = None,
     flash_budget: options.FlashBudget = None,
+    ram_first: options.RamFirst = False,
     goal: options.Goal = "cycles",
     kernel: options.Kernels = None,
     json: options.Json = False,
@@ -65,7 +66,7 @@ def inspect(
         summary = inspection.summarize(graph)
     else:
         quantized = load_quantized(path, calib, method)
-        packed = packed_for(quantized.graph, target, policy_of(target, flash_budget, goal, kernel))
+        packed = packed_for(quantized.graph, target, policy_of(target, flash_budget, goal, kernel, ram_first))
         sqnr, agreed = _quality(quantized, packed)
         summary = inspection.summarize(quantized.graph, packed, sqnr)
     if json:
@@ -175,6 +176,7 @@ def pack(
     method: options.Method = None,
     board: options.Board = None,
     flash_budget: options.FlashBudget = None,
+    ram_first: options.RamFirst = False,
     goal: options.Goal = "cycles",
     kernel: options.Kernels = None,
     json: options.Json = False,
@@ -197,7 +199,7 @@ def pack(
     writable_file(output)
     quantized = load_quantized(*model_and_calib(model, calib), method)
     with console.busy("packing"):
-        packed = packed_for(quantized.graph, target, policy_of(target, flash_budget, goal, kernel))
+        packed = packed_for(quantized.graph, target, policy_of(target, flash_budget, goal, kernel, ram_first))
     check_fit(packed, target)
     try:
         packed.save(output)

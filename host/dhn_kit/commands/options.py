@@ -56,6 +56,9 @@ FlashBudget = Annotated[
         help="Most flash for weights and tables; spent where it saves most. Default: what the board has.",
     ),
 ]
+RamFirst = Annotated[
+    bool, typer.Option("--ram-first", help="Take the kernels with which the arena is smallest, then the fastest.")
+]
 Goal = Annotated[
     Literal["cycles", "instructions"],
     typer.Option("--goal", help="What the choice of kernels minimises: estimated cycles or executed instructions."),
