@@ -21,7 +21,7 @@ from nets import residual_net
 
 
 def candidate(flash: int, cost: float) -> Candidate:
-    op: Any = SimpleNamespace(scratch_bytes=0)
+    op: Any = SimpleNamespace(scratch_bytes=0, in_place=False, lead=0, outputs=0)
     return Candidate(op, cost, flash)
 
 

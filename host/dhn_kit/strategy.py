@@ -24,6 +24,8 @@ Goal = Literal["cycles", "instructions"]
 FLASH_UNIT = 64
 #: Flash that program, runtime and kernels need beside the network's constants: what the application has, rounded up.
 APPLICATION_BYTES = 40 * 1024
+#: A kernel within this factor of the best one is as good, and may be taken for its smaller RAM.
+AS_GOOD_AS = 1.01
 #: The very last bytes of arena would cost most of the speed: a kernel without scratch is a slow one.
 RAM_FIRST_SLACK = 1.05
 #: RAM that the application needs beside the arena: stack, receive ring, samples that wait for the line.
@@ -57,8 +59,12 @@ class Candidate:
     cycles: float = 0.0
 
     @property
-    def scratch(self) -> int:
-        return self.op.scratch_bytes
+    def footprint(self) -> int:
+        """Bytes that the op needs beside its inputs: scratch, and what of the output cannot lie over them."""
+        op = self.op
+        if op.in_place and op.kernel.in_place:
+            return op.scratch_bytes
+        return op.scratch_bytes + (op.outputs if op.lead is None else min(op.outputs, op.lead))
 
 
 @dataclass(frozen=True)
@@ -103,6 +109,7 @@ def choose(
         found.append(candidates)
         refused.append(reasons)
     picked = _knapsack([_useful(c) for c in found], policy.flash_budget)
+    picked = [_smallest_of_equals(p, c) for p, c in zip(picked, found, strict=True)]
     if policy.ram_first or policy.ram_budget is not None:
         picked = _Ram(lowered, list(points), found, policy).fit(picked)
     ops = [c.op for c in picked]
@@ -150,7 +157,7 @@ def _named(op: Op, name: str) -> list[Kernel]:
 def _useful(candidates: list[Candidate]) -> list[Candidate]:
     """Without those that another one beats in instructions at no more flash; by rising flash."""
     front: list[Candidate] = []
-    for c in sorted(candidates, key=lambda c: (c.flash, c.cost, c.scratch)):
+    for c in sorted(candidates, key=lambda c: (c.flash, c.cost, c.footprint)):
         if not front or c.cost < front[-1].cost:
             front.append(c)
     return front
@@ -183,6 +190,12 @@ def _knapsack(layers: list[list[Candidate]], budget: int | None) -> list[Candida
     return picked[::-1]
 
 
+def _smallest_of_equals(picked: Candidate, candidates: list[Candidate]) -> Candidate:
+    """The one that needs least RAM among those that cost as good as nothing more."""
+    equal = [c for c in candidates if c.cost <= picked.cost * AS_GOOD_AS and c.flash <= picked.flash + FLASH_UNIT]
+    return min(equal, key=lambda c: (c.footprint, c.cost))
+
+
 class _Ram:
     """Trades instructions for arena."""
 
@@ -197,10 +210,20 @@ class _Ram:
         budget = self.policy.ram_budget
         if not self.policy.ram_first and (budget is None or self.arena(picked) <= budget):
             return picked
-        least = [min(layer, key=lambda c: (c.scratch, c.flash, c.cost)) for layer in self.found]
+        least = self._least()
         smallest = self.arena(least)
         limit = round(smallest * RAM_FIRST_SLACK) if self.policy.ram_first or budget is None else max(budget, smallest)
         return self._improve(least, limit)
+
+    def _least(self) -> list[Candidate]:
+        """Smallest footprints; where flash is short, the layers that save most of it fall back to small constants."""
+        least = [min(layer, key=lambda c: (c.footprint, c.cost)) for layer in self.found]
+        small = [min(layer, key=lambda c: (c.flash, c.footprint, c.cost)) for layer in self.found]
+        budget = self.policy.flash_budget
+        while budget is not None and sum(c.flash for c in least) > budget:
+            i = max(range(len(least)), key=lambda i: least[i].flash - small[i].flash)
+            least[i] = small[i]
+        return least
 
     def _improve(self, picked: list[Candidate], limit: int) -> list[Candidate]:
         """Faster kernels, the largest gain first, as long as arena and flash hold them."""
