@@ -55,8 +55,28 @@ def test_exponents_and_activations_out_of_range_are_refused(name: str) -> None:
     weight = np.ones((2, 3, 3, 4))
     with pytest.raises(Unfit, match="shape"):
         prepare(kernel, call(weight, act_min=-100))
-    odd = call(weight)
-    assert odd.shift is not None
-    odd.shift[1] = -12
-    with pytest.raises(Unfit, match="right shifts from 7 to 12"):
-        prepare(kernel, odd)
+    shifted = call(weight)
+    assert shifted.shift is not None
+    shifted.shift[1] = -1
+    with pytest.raises(Unfit, match="right shifts from 1 to 7"):
+        prepare(kernel, shifted)
+
+
+def test_large_exponents_are_taken_where_sums_are_small() -> None:
+    kernel = all_by_name()["dhn_conv_s8__armv7em"]
+    few, many = call(np.full((2, 1, 1, 4), 127)), call(np.full((2, 3, 3, 32), 127))
+    for layer in (few, many):
+        assert layer.shift is not None
+        layer.shift[1] = -14
+    rows = np.frombuffer(prepare(kernel, few).consts["bias"], "<i4")
+    assert rows[5] == (1 << 18) + 1
+    with pytest.raises(Unfit, match="right shifts from 7 to 14"):
+        prepare(kernel, many)
+
+
+def test_channels_that_never_leave_their_zero_point_lose_their_weights() -> None:
+    layer = call(np.full((2, 1, 1, 4), 127))
+    assert layer.shift is not None and layer.mult is not None
+    layer.shift[0], layer.mult[1] = -25, 0
+    made = prepare(all_by_name()["dhn_conv_s8__armv7em"], layer)
+    assert not any(made.consts["weight"])

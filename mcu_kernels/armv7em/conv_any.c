@@ -9,29 +9,45 @@ typedef struct {
     uint8_t left, right, unused[2];
 } row_t;
 
-static inline int32_t requantize(const dhn_group_t *g, const row_t *row, int32_t sum)
+/* Everything in registers: what a store might alias is read before. */
+static inline void requantize3(const dhn_group_t *g, const row_t *row, int32_t y[3])
 {
-    int32_t const acc = (int32_t)((uint32_t)sum << row->left);
-    int32_t const t = dhn_smmlar((uint32_t)acc, (uint32_t)row->scale, acc);
-    int32_t const y = ((t + ((t >> 31) & row->sign) + row->half) >> row->right) + g->out_zp;
-    return (y < g->act_min) ? g->act_min : ((y > g->act_max) ? g->act_max : y);
+    int32_t const scale = row->scale, half = row->half, sign = row->sign, zero = g->out_zp;
+    int32_t const low = g->act_min, high = g->act_max;
+    uint32_t const left = row->left, right = row->right;
+#pragma GCC unroll 3
+    for (int i = 0; i < 3; i++) {
+        int32_t const acc = (int32_t)((uint32_t)y[i] << left);
+        int32_t const t = dhn_smmlar((uint32_t)acc, (uint32_t)scale, acc);
+        int32_t const out = ((t + ((t >> 31) & sign) + half) >> right) + zero;
+        y[i] = (out < low) ? low : ((out > high) ? high : out);
+    }
 }
 
-/* The last of an odd number of channels has a partner without weights, whose outputs are not stored. */
+/* The last of an odd number of channels has a partner without weights, whose outputs are not stored. Pixels behind the
+ * last one are stored where pixel 0 follows. */
 static void group(const dhn_group_t *g, int8_t *out, int32_t count)
 {
     const row_t *row = (const void *)g->pair;
     const int8_t *w = g->weight;
-    int32_t const pixels = (count < 3) ? count : 3;
-    for (int32_t c = 0; c < g->out_c; c += 2, row += 2) {
+    int32_t const to1 = dhn_pixel_offset(g, 1, count), to2 = dhn_pixel_offset(g, 2, count);
+    for (int8_t *const end = out + g->out_c; out < end; out += 2, row += 2) {
         int32_t sums[6];
         w = dhn_sums_w8(g, w, row[0].bias, sums);
-        int8_t *to = out + c;
-        for (int32_t i = 0; i < pixels; i++, to += g->out_c) {
-            to[0] = (int8_t)requantize(g, &row[0], sums[i]);
-            if (c + 1 < g->out_c) {
-                to[1] = (int8_t)requantize(g, &row[1], row[1].bias + dhn_second_sum(sums[3 + i], sums[i]));
-            }
+        int32_t a[3] = {sums[0], sums[1], sums[2]}, b[3];
+#pragma GCC unroll 3
+        for (int i = 0; i < 3; i++) {
+            b[i] = row[1].bias + dhn_second_sum(sums[3 + i], sums[i]);
+        }
+        requantize3(g, &row[0], a);
+        requantize3(g, &row[1], b);
+        out[to2] = (int8_t)a[2];
+        out[to1] = (int8_t)a[1];
+        out[0] = (int8_t)a[0];
+        if (end - out > 1) {
+            out[to2 + 1] = (int8_t)b[2];
+            out[to1 + 1] = (int8_t)b[1];
+            out[1] = (int8_t)b[0];
         }
     }
 }

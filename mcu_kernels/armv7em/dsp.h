@@ -195,12 +195,13 @@ static inline int32_t dhn_ssat8_asr22(int32_t x)
 typedef struct {
     int32_t bias;  /* folded: bias - in_zp * sum(weights) */
     int32_t scale; /* 2 * mult - 2^32: mult in [2^30, 2^31) */
-    int32_t round; /* 2^(32 - e) + 1 for a right shift by e in 2..11 */
+    int32_t round; /* 2^(32 - e) + 1 for a right shift by e */
 } dhn_fused_t;
 
-/* acc to the int8 range, equal to dhn_requantize for e in 2..11. Step 1: acc + acc * (2m - 2^32) / 2^32, rounded, is the
- * doubling high product. Step 2: t * (2^(32-e) + 1) / 2^32; |t| < 2^32 / 2 adds less than half to the last place, which
- * makes halves of negative t round down, away from zero, and moves nothing else while e <= 11. */
+/* acc to the int8 range, equal to dhn_requantize for e in 2..12 and for a larger e while |acc| < 2^(32-e). Step 1: acc +
+ * acc * (2m - 2^32) / 2^32, rounded, is the doubling high product t. Step 2: t * (2^(32-e) + 1) / 2^32, rounded, is t / 2^e
+ * and t / 2^32 more. While |t| < 2^(32-e) that is less than the distance to the next multiple of 2^-e: it moves halves of
+ * negative t down, away from zero, and nothing else. A larger t with e <= 12 saturates either way. */
 static inline int32_t dhn_requantize_fused(int32_t acc, int32_t scale, int32_t round, int32_t out_zp)
 {
     int32_t const t = dhn_smmlar((uint32_t)acc, (uint32_t)scale, acc);

@@ -17,7 +17,6 @@ from dhn_kit.layouts.common import (
     accumulator_bound,
     exponents,
     folded_bias,
-    fused_rows,
 )
 
 #: Depths of four neighbouring bytes in the order in which SXTB16 unpacks them.
@@ -36,9 +35,41 @@ def _by_depth(call: Call) -> Int8Array:
     return _quads(np.pad(flat, ((0, 0), (0, -flat.shape[1] % 4))))
 
 
+def _without_dead(call: Call) -> Call:
+    """Channels that always give their zero point, as channels without weights: multiplier zero, or sums below half of
+    the last place."""
+    assert call.weight is not None and call.bias is not None and call.mult is not None and call.shift is not None
+    e = exponents(call)
+    dead = (call.mult == 0) | ((e > 1) & (accumulator_bound(call) < np.int64(1) << np.maximum(e - 1, 0)))
+    return replace(
+        call,
+        weight=np.where(dead.reshape(-1, 1, 1, 1), 0, call.weight).astype(np.int8),
+        bias=np.where(dead, 0, call.bias).astype(np.int32),
+        mult=np.where(dead, 1 << 30, call.mult).astype(np.int32),
+        shift=np.where(dead, -7, call.shift).astype(np.int8),
+    )
+
+
+def _fused(call: Call) -> Int32Array:
+    """(out_c, 3): folded bias, 2 * mult - 2^32, 2^(32 - e) + 1 for right shifts by e.
+
+    For e = 12 the doubled high product t stays below 2^20, where adding t / 2^32 moves nothing but halves, or the
+    output saturates. For a larger e, the sums must stay below 2^(32 - e).
+    """
+    assert call.mult is not None
+    e = exponents(call)
+    if (call.mult < 1 << 30).any():
+        raise Unfit("a channel's multiplier is not normalised")
+    small = accumulator_bound(call) < np.int64(1) << np.maximum(32 - e, 0)
+    if not ((e >= 2) & ((e <= 12) | small)).all():
+        raise Unfit(f"right shifts from {e.min()} to {e.max()}, this kernel takes 2 to 12 and more for small sums")
+    scale, rounding = 2 * call.mult.astype(np.int64) - (1 << 32), (np.int64(1) << (32 - e)) + 1
+    return np.stack([folded_bias(call), scale, rounding], axis=1).astype(np.int32)
+
+
 def _pairs(call: Call) -> Int32Array:
     """(out_c / 2, 6): both biases, then scale and rounding of each channel."""
-    rows = fused_rows(call).reshape(-1, 2, 3)
+    rows = _fused(call).reshape(-1, 2, 3)
     return np.concatenate([rows[:, :, 0], rows[:, :, 1:].reshape(-1, 4)], axis=1)
 
 
@@ -60,6 +91,7 @@ def _merged(by_channel: Int8Array) -> npt.NDArray[np.int16]:
 
 def conv_s8(call: Call) -> Prepared:
     """int8 weights, pairs of channels in a halfword."""
+    call = _without_dead(call)
     by_depth = _by_depth(call)
     _check_sums(by_depth)
     consts = {"weight": _merged(by_depth).tobytes(), "bias": _pairs(call).astype("<i4").tobytes()}
@@ -68,23 +100,11 @@ def conv_s8(call: Call) -> Prepared:
 
 def conv_w16(call: Call) -> Prepared:
     """int16 weights (out_c / 2, depths / 2, channel, depth): each word holds two depths of one channel."""
+    call = _without_dead(call)
     by_depth = _by_depth(call)
     pairs = by_depth.reshape(len(by_depth) // 2, 2, -1, 2).transpose(0, 2, 1, 3).astype("<i2")
     consts = {"weight": pairs.tobytes(), "bias": _pairs(call).astype("<i4").tobytes()}
     return Prepared(call.record, call.values, consts)
-
-
-def _without_dead(call: Call) -> Call:
-    """Channels whose multiplier is zero always give their zero point: as channels without weights they need no case."""
-    assert call.weight is not None and call.bias is not None and call.mult is not None and call.shift is not None
-    dead = call.mult == 0
-    return replace(
-        call,
-        weight=np.where(dead.reshape(-1, 1, 1, 1), 0, call.weight).astype(np.int8),
-        bias=np.where(dead, 0, call.bias).astype(np.int32),
-        mult=np.where(dead, 1 << 30, call.mult).astype(np.int32),
-        shift=np.where(dead, 0, call.shift).astype(np.int8),
-    )
 
 
 def _any_rows(call: Call) -> Int32Array:
