@@ -1,9 +1,12 @@
-/* The inner loops of Winograd F(4x4, 3x3) in Thumb-2; winograd_4x4_tiles.h says in C what each computes. */
+/* The inner loops of Winograd F(4x4, 3x3) in Thumb-2; portable/winograd_4x4_loops.h and winograd_4x4_tiles.h have them in C. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef DHN_ARMV7EM_WINOGRAD_4X4_THUMB_H
 #define DHN_ARMV7EM_WINOGRAD_4X4_THUMB_H
 
 /* Every loop here needs all 14 registers, which C does not give. Included by one file only: these are global symbols. */
+
+/* Whether columns may start anywhere. */
+enum { DHN_WINO_READS_UNALIGNED = 1 };
 
 void dhn_wino_columns(const dhn_wino_columns_t *from, uint32_t *to, int32_t count);
 void dhn_wino_rows(const uint32_t *from, uint8_t *slot, const dhn_wino_place_t *at);

@@ -22,6 +22,7 @@ LAYOUTS: dict[str, Layout] = {
     "add_exact": add.add_exact,
     "winograd_4x4": winograd.winograd_4x4,
     "winograd_4x4_lean": winograd.winograd_4x4_lean,
+    "winograd_4x4_scalar": winograd.winograd_4x4_scalar,
     **mve.LAYOUTS,
 }
 

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
+from dhn_kit.layouts import scalar
 from dhn_kit.layouts.common import Call, Int8Array, Prepared, Unfit, exponents
 
 Int64Array = npt.NDArray[np.int64]
@@ -45,37 +48,49 @@ def _interleave(lanes: Int64Array) -> bytes:
     return np.ascontiguousarray(split.transpose(0, 2, 3, 5, 1, 4)).astype("<i2").tobytes()
 
 
-def channel_rows_4x4(call: Call) -> bytes:
-    """dhn_wino_channel_t per output channel; Unfit if a range proof fails.
-
-    |576 * accumulator| < 2^31 for every input, which also keeps the doubled accumulator within 32 bits. Right shifts
-    from 2 to 11: see common.fused_rows.
-    """
-    assert call.weight is not None and call.bias is not None and call.mult is not None
-    bound = max(abs(n) for n in accumulator_range(call))
-    if SCALE_4X4 * bound >= 1 << 31:
-        raise Unfit(f"accumulators up to {bound}, F(4x4) holds {((1 << 31) - 1) // SCALE_4X4}")
-    e = exponents(call)
-    if (call.mult < (1 << 30)).any() or e.min() < 2 or e.max() > 11:
-        raise Unfit(f"right shifts from {e.min()} to {e.max()}, or an unusual multiplier: this kernel takes 2 to 11")
+def _sums_4x4(call: Call) -> list[Int64Array]:
+    """What makes up for bias, zero point and lifted pixels, (5) of (out_c): bias and unlift of dhn_wino_channel_t."""
+    assert call.weight is not None and call.bias is not None
     weight = call.weight.astype(np.int64)
     zero = int(call.values["in_zp"]) + 128  # pixels are x + 128
     bias = call.bias.astype(np.int64) - zero * weight.sum(axis=(1, 2, 3))
     lower = weight.reshape(*weight.shape[:3], -1, 4)[..., :2].sum(axis=(3, 4))  # lanes 0: channels 0 and 1 of four
     taps = [sum(lower[:, u, v] for u, v in seen) for seen in LIFTED_TAPS]
-    unlift = [-BIAS_4X4 * LIFT * np.asarray(t) for t in taps]
-    rows = np.stack([BIAS_4X4 * bias, *unlift, call.mult.astype(np.int64), (np.int64(1) << (32 - e)) + 1], axis=1)
-    return rows.astype(np.uint64).astype("<u4").tobytes()
+    return [BIAS_4X4 * bias, *(-BIAS_4X4 * LIFT * np.asarray(t) for t in taps)]
+
+
+def _table(columns: list[Int64Array]) -> bytes:
+    """(out_c, columns) int32, wrapped."""
+    return np.stack(columns, axis=1).astype(np.uint64).astype("<u4").tobytes()
+
+
+def channel_rows_4x4(call: Call) -> bytes:
+    """armv7em's dhn_wino_channel_t per output channel; Unfit if a range proof fails.
+
+    |576 * accumulator| < 2^31 for every input, which also keeps the doubled accumulator within 32 bits. Right shifts
+    from 2 to 11: see common.fused_rows.
+    """
+    assert call.mult is not None
+    bound = max(abs(n) for n in accumulator_range(call))
+    if SCALE_4X4 * bound >= 1 << 31:
+        raise Unfit(f"accumulators up to {bound}, F(4x4) holds {((1 << 31) - 1) // SCALE_4X4}")
+    e, mult = exponents(call), call.mult.astype(np.int64)
+    if (mult < (1 << 30)).any() or e.min() < 2 or e.max() > 11:
+        raise Unfit(f"right shifts from {e.min()} to {e.max()}, or an unusual multiplier: this kernel takes 2 to 11")
+    return _table([*_sums_4x4(call), mult, (np.int64(1) << (32 - e)) + 1])
+
+
+def _weights_4x4(call: Call) -> bytes:
+    assert call.weight is not None
+    lanes = transformed(call.weight, TRANSFORM_4X4)
+    out_c, _, _, in_c = lanes.shape
+    return _interleave(lanes.reshape(out_c, -1, in_c))
 
 
 def winograd_4x4(call: Call) -> Prepared:
     """Transformed weights: eight times the bytes of the weights."""
-    assert call.weight is not None
     rows = channel_rows_4x4(call)
-    lanes = transformed(call.weight, TRANSFORM_4X4)
-    out_c, _, _, in_c = lanes.shape
-    weight = _interleave(lanes.reshape(out_c, -1, in_c))
-    return Prepared(call.record, call.values, {"weight": weight, "bias": rows, "mult": b"", "shift": b""})
+    return Prepared(call.record, call.values, {"weight": _weights_4x4(call), "bias": rows, "mult": b"", "shift": b""})
 
 
 def winograd_4x4_lean(call: Call) -> Prepared:
@@ -85,3 +100,20 @@ def winograd_4x4_lean(call: Call) -> Prepared:
     out_c, _, _, in_c = call.weight.shape
     weight = np.ascontiguousarray(call.weight.reshape(out_c, 9, in_c // 4, 4).transpose(0, 2, 1, 3))
     return Prepared(call.record, call.values, {"weight": weight.tobytes(), "bias": rows, "mult": b"", "shift": b""})
+
+
+def winograd_4x4_scalar(call: Call) -> Prepared:
+    """For plain C: wider accumulators, and requantisation as in layouts/scalar.py.
+
+    64 accumulators fit 32 bits: the transform back leaves 576 of them modulo 2^32, times 1 / 9.
+    """
+    assert call.bias is not None
+    requantize, weight = scalar.rows(call)
+    constant = requantize[:, 1] == 0  # always the zero point: nothing may be added to its sums
+    kept = replace(call, weight=weight, bias=np.where(constant, 0, call.bias))
+    bound = max(abs(n) for n in accumulator_range(kept))
+    if bound >= 1 << 25:
+        raise Unfit(f"accumulators up to {bound}, F(4x4) holds {(1 << 25) - 1}")
+    columns = [*_sums_4x4(kept), *requantize[:, 1:].astype(np.int64).T]
+    consts = {"weight": _weights_4x4(kept), "bias": _table(columns), "mult": b"", "shift": b""}
+    return Prepared(call.record, call.values, consts)

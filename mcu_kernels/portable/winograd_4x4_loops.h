@@ -1,0 +1,183 @@
+/* The loops of Winograd F(4x4, 3x3) in C: for cores without SIMD, and what those of armv7em mean. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef DHN_WINOGRAD_4X4_LOOPS_H
+#define DHN_WINOGRAD_4X4_LOOPS_H
+
+#include "portable/winograd_4x4.h"
+
+/* Whether columns may start anywhere. */
+enum { DHN_WINO_READS_UNALIGNED = 0 };
+
+#define DHN_WINO_INNER static inline __attribute__((always_inline))
+
+/* Slots, weights and columns are aligned to 4. */
+DHN_WINO_INNER uint32_t dhn_wino_word(const void *p)
+{
+    uint32_t x;
+    memcpy(&x, __builtin_assume_aligned(p, 4), sizeof x);
+    return x;
+}
+
+DHN_WINO_INNER void dhn_wino_set_word(void *p, uint32_t x)
+{
+    memcpy(__builtin_assume_aligned(p, 4), &x, sizeof x);
+}
+
+DHN_WINO_INNER int32_t dhn_wino_lane(const uint8_t *p, int32_t lane)
+{
+    int16_t x;
+    memcpy(&x, __builtin_assume_aligned(p + 2 * lane, 2), sizeof x);
+    return x;
+}
+
+#define DHN_WINO_TRANSFORM(d0, d1, d2, d3, d4, d5)                                                                     \
+    do {                                                                                                               \
+        uint32_t const a_ = d4 - 4u * d2, b_ = d3 - 4u * d1, c_ = d4 - d2, e_ = 2u * (d3 - d1);                        \
+        d0 = c_ + 4u * (d0 - d2);                                                                                      \
+        d5 = (d5 - d3) - 2u * e_;                                                                                      \
+        d1 = a_ + b_;                                                                                                  \
+        d2 = a_ - b_;                                                                                                  \
+        d3 = c_ + e_;                                                                                                  \
+        d4 = c_ - e_;                                                                                                  \
+    } while (0)
+
+DHN_WINO_INNER void dhn_wino_column_pair(uint32_t d0, uint32_t d1, uint32_t d2, uint32_t d3, uint32_t d4, uint32_t d5,
+                                         uint32_t *to)
+{
+    DHN_WINO_TRANSFORM(d0, d1, d2, d3, d4, d5);
+    to[0] = d0;
+    to[DHN_WINO_COLUMNS] = d1;
+    to[DHN_WINO_COLUMNS * 2] = d2;
+    to[DHN_WINO_COLUMNS * 3] = d3;
+    to[DHN_WINO_COLUMNS * 4] = d4;
+    to[DHN_WINO_COLUMNS * 5] = d5;
+}
+
+/* `count` columns of four channels to the column transforms of two pairs, `to` being those of the first column. */
+static void dhn_wino_columns(const dhn_wino_columns_t *from, uint32_t *to, int32_t count)
+{
+    uint32_t const sign = 0x80808080u, bytes = 0x00FF00FFu;
+    int32_t const below = from->below;
+    const int8_t *p = from->p;
+    for (const uint32_t *const end = to + count; to != end; to++, p += from->next) {
+        uint32_t const r0 = dhn_wino_word(p) ^ sign, r1 = dhn_wino_word(p + below) ^ sign;
+        uint32_t const r2 = dhn_wino_word(p + 2 * below) ^ sign, r3 = dhn_wino_word(p + 3 * below) ^ sign;
+        uint32_t const r4 = dhn_wino_word(p + 4 * below) ^ sign, r5 = dhn_wino_word(p + 5 * below) ^ sign;
+        dhn_wino_column_pair(r0 & bytes, r1 & bytes, r2 & bytes, r3 & bytes, r4 & bytes, r5 & bytes, to);
+        dhn_wino_column_pair((r0 >> 8) & bytes, (r1 >> 8) & bytes, (r2 >> 8) & bytes, (r3 >> 8) & bytes,
+                             (r4 >> 8) & bytes, (r5 >> 8) & bytes, to + 6 * DHN_WINO_COLUMNS);
+    }
+}
+
+/* Column transforms of a window to the words of its two tiles and two pairs in 36 slots. */
+static void dhn_wino_rows(const uint32_t *from, uint8_t *slot, const dhn_wino_place_t *at)
+{
+    uint32_t const step = at->step;
+    for (uint32_t n = 0; n < 4; n++) {
+        const uint32_t *d = from + (n >> 1) * 6u * DHN_WINO_COLUMNS + (n & 1u) * 4u;
+        uint8_t *to = slot + (n >> 1) * at->pair_bytes + (n & 1u) * 4u;
+        for (uint32_t i = 0; i < 6; i++, d += DHN_WINO_COLUMNS) {
+            uint32_t d0 = d[0], d1 = d[1], d2 = d[2], d3 = d[3], d4 = d[4] + DHN_WINO_LIFT, d5 = d[5] + DHN_WINO_LIFT;
+            DHN_WINO_TRANSFORM(d0, d1, d2, d3, d4, d5);
+            dhn_wino_set_word(to, d0);
+            dhn_wino_set_word(to += step, d1);
+            dhn_wino_set_word(to += step, d2);
+            dhn_wino_set_word(to += step, d3);
+            dhn_wino_set_word(to += step, d4);
+            dhn_wino_set_word(to += step, d5);
+            to += step;
+        }
+    }
+}
+
+/* int8 weights of one output channel, [groups of four input channels][9][4], to its words in 36 slots. */
+static inline void dhn_wino_weights(const int8_t *w, uint8_t *slot, const dhn_wino_place_t *at, uint32_t groups)
+{
+    static const int8_t g[6][3] = {{3, 0, 0}, {1, 1, 1}, {1, -1, 1}, {1, 2, 4}, {1, -2, 4}, {0, 0, 3}};
+    for (uint32_t n = 0; n < groups * 2u * DHN_WINO_FREQUENCIES; n++) {
+        uint32_t const pair = n / DHN_WINO_FREQUENCIES, f = n % DHN_WINO_FREQUENCIES;
+        int32_t low = 0, high = 0;
+        for (uint32_t tap = 0; tap < 9; tap++) {
+            const int8_t *const byte = w + (pair >> 1) * 36u + tap * 4u + (pair & 1u);
+            int32_t const factor = g[f / 6u][tap / 3u] * g[f % 6u][tap % 3u];
+            low += factor * byte[0];
+            high += factor * byte[2];
+        }
+        dhn_wino_set_word(slot + f * at->step + pair * at->pair_bytes,
+                          (uint32_t)high * 65536u + ((uint32_t)low & 0xFFFFu));
+    }
+}
+
+/* Four tiles' words and two output channels' words of a pair of input channels, modulo 2^32. */
+typedef struct {
+    uint32_t a0, a1, a2, a3, b0, b1, b2, b3;
+} dhn_wino_sums_t;
+
+DHN_WINO_INNER void dhn_wino_products(dhn_wino_sums_t *s, const uint8_t *v, const uint8_t *u, int32_t lane)
+{
+    int32_t const a = dhn_wino_lane(u, lane), b = dhn_wino_lane(u + 4, lane);
+    int32_t const v0 = dhn_wino_lane(v, lane), v1 = dhn_wino_lane(v + 4, lane);
+    s->a0 += (uint32_t)(a * v0);
+    s->b0 += (uint32_t)(b * v0);
+    s->a1 += (uint32_t)(a * v1);
+    s->b1 += (uint32_t)(b * v1);
+    int32_t const v2 = dhn_wino_lane(v + 8, lane), v3 = dhn_wino_lane(v + 12, lane);
+    s->a2 += (uint32_t)(a * v2);
+    s->b2 += (uint32_t)(b * v2);
+    s->a3 += (uint32_t)(a * v3);
+    s->b3 += (uint32_t)(b * v3);
+}
+
+DHN_WINO_INNER void dhn_wino_set_sums(uint8_t *to, const dhn_wino_sums_t *s)
+{
+    memcpy(__builtin_assume_aligned(to, 4), s, sizeof *s);
+}
+
+/* v: slots up to `end`; u: [36][pairs][2 output channels] words. The sums of each slot, over 2 <= pairs <= 32. */
+static void dhn_wino_sums(uint8_t *v, const uint8_t *u, uint32_t pairs, uint8_t *end)
+{
+    for (; v != end; v += DHN_WINO_SUM_BYTES) {
+        dhn_wino_sums_t s = {0, 0, 0, 0, 0, 0, 0, 0};
+        for (const uint8_t *const last = v + pairs * 16u; v != last; v += 16, u += 8) {
+            dhn_wino_products(&s, v, u, 0);
+            dhn_wino_products(&s, v, u, 1);
+        }
+        dhn_wino_set_sums(v, &s);
+    }
+}
+
+/* The same with the weights' words in the slots. */
+static inline void dhn_wino_sums_inside(uint8_t *v, uint32_t pairs, uint8_t *end)
+{
+    for (; v != end; v += DHN_WINO_SUM_BYTES) {
+        dhn_wino_sums_t s = {0, 0, 0, 0, 0, 0, 0, 0};
+        for (const uint8_t *const last = v + pairs * 24u; v != last; v += 24) {
+            dhn_wino_products(&s, v, v + 16, 0);
+            dhn_wino_products(&s, v, v + 16, 1);
+        }
+        dhn_wino_set_sums(v, &s);
+    }
+}
+
+/* The transform back along one dimension; the results carry the factors 1, 2, 4, 4. */
+#define DHN_WINO_BACK(m0, m1, m2, m3, m4, m5, y0, y1, y2, y3)                                                          \
+    uint32_t const s_ = m1 + m2, d_ = m1 - m2, p_ = m3 + m4, q_ = m3 - m4;                                             \
+    uint32_t y0 = p_ + 2u * (m0 - 2u * s_), y1 = q_ - 2u * d_, y2 = p_ - s_, y3 = 2u * (q_ + m5) - d_
+
+/* Sums of a tile to [4 columns of outputs][6 frequencies]. */
+DHN_WINO_INNER void dhn_wino_middle(const uint8_t *sums, int32_t bias, uint32_t step, uint32_t *to)
+{
+    for (uint32_t i = 0; i < 6; i++, to++) {
+        uint32_t const m0 = dhn_wino_word(sums), m1 = dhn_wino_word(sums += step) + ((i == 1) ? (uint32_t)bias : 0);
+        uint32_t const m2 = dhn_wino_word(sums += step), m3 = dhn_wino_word(sums += step);
+        uint32_t const m4 = dhn_wino_word(sums += step), m5 = dhn_wino_word(sums += step);
+        sums += step;
+        DHN_WINO_BACK(m0, m1, m2, m3, m4, m5, y0, y1, y2, y3);
+        to[0] = y0;
+        to[6] = y1;
+        to[12] = y2;
+        to[18] = y3;
+    }
+}
+
+#endif

@@ -1,0 +1,193 @@
+/* How Winograd F(4x4, 3x3) walks over an image. Whoever includes this has the loops, which are static, included before. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef DHN_WINOGRAD_4X4_WALK_H
+#define DHN_WINOGRAD_4X4_WALK_H
+
+#include "portable/winograd_4x4.h"
+
+/* The output is worked off in batches of four tiles (4x4 outputs each): two windows of two tiles side by side, windows
+ * counted along block rows of four output rows. Per batch: transform the input into slots; then for each pair of output
+ * channels multiply and transform back.
+ *
+ * Output over input (equal width and channels, out + one row <= in): when a batch writes, all windows up to its last are
+ * transformed. Later windows need input rows from 4t + 3 on of later block rows (output rows up to 4t + 3 reach up to
+ * input row 4t + 2), and in its own block row t the columns from that which its last output column overwrites: this one
+ * is kept aside. That holds at exactly one row of distance, or for images of at most two windows' width; otherwise the
+ * input, which is lost anyhow, is first moved to that distance. */
+
+typedef struct {
+    const dhn_conv_t *p;
+    const int8_t *in;
+    uint8_t *slots;   /* 36 of `at.step` bytes */
+    uint32_t *middle; /* column transforms of one window */
+    int8_t *kept;     /* 6 pixels: the first column of the window after a batch */
+    int32_t kept_x, kept_y;
+    bool copy;      /* the input cannot be read where it lies */
+    uint32_t zeros; /* four channels of padding */
+    dhn_wino_place_t at;
+} wino_t;
+
+/* A window's upper left output; none if it lies below the image. */
+typedef struct {
+    int32_t y, x;
+} window_t;
+
+/* Brings the sums of output channels o and o + 1 into the slots. */
+typedef void multiply_t(const wino_t *w, const dhn_io_t *io, int32_t o);
+
+static void keep_column(wino_t *w, window_t next)
+{
+    int32_t const in_w = w->p->in_w, in_h = w->p->in_h, in_c = w->p->in_c;
+    w->kept_y = next.y - w->p->pad_t;
+    w->kept_x = next.x - w->p->pad_l;
+    int8_t *to = w->kept;
+    for (int32_t y = w->kept_y; y < w->kept_y + 6; y++, to += in_c) {
+        if (y >= 0 && y < in_h && w->kept_x >= 0 && w->kept_x < in_w) {
+            memcpy(to, w->in + (y * in_w + w->kept_x) * in_c, (size_t)in_c);
+        } else {
+            memset(to, w->p->in_zp, (size_t)in_c);
+        }
+    }
+}
+
+/* How many columns from (y, x) on, at most 10, can be read alike, four channels from c on, and where. `pixels` holds copies
+ * if rows lie outside or words are not aligned. */
+static int32_t find_columns(const wino_t *w, int32_t y, int32_t x, int32_t c, dhn_wino_columns_t *from,
+                            uint32_t *pixels)
+{
+    int32_t const in_w = w->p->in_w, in_h = w->p->in_h, in_c = w->p->in_c;
+    if (x < 0 || x >= in_w) {
+        *from = (dhn_wino_columns_t){(const int8_t *)&w->zeros, 0, 0};
+        return (x < 0) ? -x : DHN_WINO_COLUMNS;
+    }
+    if (x == w->kept_x && y == w->kept_y) {
+        *from = (dhn_wino_columns_t){w->kept + c, in_c, 0};
+        return 1;
+    }
+    *from = (dhn_wino_columns_t){w->in + (y * in_w + x) * in_c + c, in_w * in_c, in_c};
+    int32_t const count = (in_w - x < DHN_WINO_COLUMNS) ? in_w - x : DHN_WINO_COLUMNS;
+    if (w->copy || y < 0 || y + 6 > in_h) {
+        for (int32_t i = 0; i < 6; i++) {
+            const int8_t *p = from->p + i * from->below;
+            bool const inside = y + i >= 0 && y + i < in_h;
+            for (int32_t j = 0; j < count; j++, p += in_c) {
+                memcpy(&pixels[i * DHN_WINO_COLUMNS + j], inside ? p : (const int8_t *)&w->zeros, 4);
+            }
+        }
+        *from = (dhn_wino_columns_t){(const int8_t *)pixels, DHN_WINO_COLUMNS * 4, 4};
+    }
+    return count;
+}
+
+/* Input of a window to the words of its tiles, the first of which has its words at `slot`. */
+static void transform_window(const wino_t *w, window_t window, uint8_t *slot)
+{
+    int32_t const y = window.y - w->p->pad_t, x = window.x - w->p->pad_l;
+    for (int32_t c = 0; c < w->p->in_c; c += 4, slot += 2u * w->at.pair_bytes) {
+        for (int32_t i = 0; i < DHN_WINO_COLUMNS;) {
+            uint32_t pixels[6 * DHN_WINO_COLUMNS];
+            dhn_wino_columns_t from;
+            int32_t const found = find_columns(w, y, x + i, c, &from, pixels), room = DHN_WINO_COLUMNS - i;
+            dhn_wino_columns(&from, w->middle + i, (found < room) ? found : room);
+            i += found;
+        }
+        dhn_wino_rows(w->middle, slot, &w->at);
+    }
+}
+
+/* The outputs at (y, x) of one channel whose tile does not fit: some rows, some columns. */
+static __attribute__((noinline)) void put_part(const wino_t *w, const uint8_t *sums, int8_t *out,
+                                               const dhn_wino_channel_t *c, int32_t rows, int32_t columns)
+{
+    int8_t tile[4][4];
+    dhn_wino_place_t at = w->at;
+    at.row_bytes = 4;
+    at.pixel_bytes = 1;
+    dhn_wino_outputs(sums, tile[0], c, &at);
+    for (int32_t i = 0; i < 4 && i < rows; i++) {
+        for (int32_t j = 0; j < 4 && j < columns; j++) {
+            out[i * (int32_t)w->at.row_bytes + j * (int32_t)w->at.pixel_bytes] = tile[i][j];
+        }
+    }
+}
+
+/* Both tiles of a window, both output channels; sums are [channel][tile of the batch]. */
+static void put_window(const wino_t *w, window_t window, const uint8_t *sums, int8_t *out, const dhn_wino_channel_t *c)
+{
+    int32_t const rows = w->p->out_h - window.y;
+    for (int32_t x = window.x; x <= window.x + 4; x += 4, sums += 4) {
+        int32_t const columns = w->p->out_w - x;
+        int8_t *const to = out + (window.y * w->p->out_w + x) * w->p->out_c;
+        if (rows >= 4 && columns >= 4) {
+            dhn_wino_outputs(sums, to, c, &w->at);
+            dhn_wino_outputs(sums + 16, to + 1, c + 1, &w->at);
+        } else if (rows > 0 && columns > 0) {
+            put_part(w, sums, to, c, rows, columns);
+            put_part(w, sums + 16, to + 1, c + 1, rows, columns);
+        }
+    }
+}
+
+static void clamp_outputs(const dhn_conv_t *p, int8_t *out)
+{
+    if (p->act_min <= -128 && p->act_max >= 127) {
+        return;
+    }
+    for (int32_t n = p->out_h * p->out_w * p->out_c; n > 0; n--, out++) {
+        int32_t const low = (*out < p->act_min) ? p->act_min : *out;
+        *out = (int8_t)((low > p->act_max) ? p->act_max : low);
+    }
+}
+
+static void start(wino_t *w, const dhn_conv_t *p, const dhn_io_t *io, uint32_t pair_bytes)
+{
+    uint32_t const step = pair_bytes * (p->in_c / 2u) + DHN_WINO_SUM_BYTES, row = (uint32_t)p->out_w * p->out_c;
+    w->p = p;
+    w->in = io->in0;
+    w->slots = io->scratch;
+    w->middle = (void *)(w->slots + DHN_WINO_FREQUENCIES * step);
+    w->kept = (int8_t *)(w->middle + 2 * 6 * DHN_WINO_COLUMNS);
+    w->kept_x = -1;
+    w->kept_y = 0;
+    w->at = (dhn_wino_place_t){step, 3u * step, 5u * step, pair_bytes, row, p->out_c, p->out_zp};
+    memset(&w->zeros, p->in_zp, sizeof w->zeros);
+    uintptr_t const distance = (uintptr_t)io->in0 - (uintptr_t)io->out;
+    uint32_t const bytes = (uint32_t)p->in_h * row;
+    if (p->out_w > 16u && distance > row && distance < bytes && p->in_w == p->out_w && p->in_c == p->out_c) {
+        w->in = memmove(io->out + row, io->in0, bytes);
+    }
+    w->copy = !DHN_WINO_READS_UNALIGNED && ((uintptr_t)w->in & 3u) != 0u;
+}
+
+static void run(const dhn_conv_t *p, const dhn_io_t *io, uint32_t pair_bytes, multiply_t *multiply)
+{
+    const dhn_wino_channel_t *const channel = (const void *)(io->consts + p->bias);
+    wino_t w;
+    start(&w, p, io, pair_bytes);
+    window_t next = {0, 0};
+    while (next.y < p->out_h) {
+        window_t batch[2];
+        for (int32_t i = 0; i < 2; i++) {
+            batch[i] = next;
+            if (next.y < p->out_h) {
+                transform_window(&w, next, w.slots + 8 * i);
+            }
+            next.x += 8;
+            if (next.x >= p->out_w) {
+                next = (window_t){next.y + 4, 0};
+            }
+        }
+        if (next.x > 0) {
+            keep_column(&w, next);
+        }
+        const uint8_t *const sums = w.slots + w.at.step - DHN_WINO_SUM_BYTES;
+        for (int32_t o = 0; o < p->out_c; o += 2) {
+            multiply(&w, io, o);
+            put_window(&w, batch[0], sums, io->out + o, channel + o);
+            put_window(&w, batch[1], sums + 8, io->out + o, channel + o);
+        }
+    }
+    clamp_outputs(p, io->out);
+}
+
+#endif
