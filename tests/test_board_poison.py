@@ -17,6 +17,7 @@ from dhn_kit.bundle import pack_bundle
 from dhn_kit.firmware_build import build_firmware
 from dhn_kit.graph import Array, Graph
 from dhn_kit.hooks import ALWAYS, NEVER, Bundle, HookSpec
+from dhn_kit.kernels import list_architectures
 from dhn_kit.onnx_import import import_onnx
 from dhn_kit.pack import Pack, pack
 from dhn_kit.poison import dead_ranges, poisoned
@@ -169,6 +170,17 @@ def reference_net(name: str, folder: Path) -> tuple[Graph, Array]:
 @pytest.mark.parametrize("name", REFERENCE)
 def test_reference_networks_survive_poison(name: str, reference_dir: Path) -> None:
     compare_on_twin(*reference_net(name, reference_dir), gated=False)
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("name", REFERENCE)
+def test_every_architectures_kernels_share_bytes_without_changing_an_answer(name: str, reference_dir: Path) -> None:
+    graph, x = reference_net(name, reference_dir)
+    expected = Twin(pack(graph)).run(x[:4]).output
+    for arch in list_architectures():
+        main = pack(graph, arch)
+        for packed in (main, poisoned(main)):
+            assert (Twin(packed).run(x[:4]).output == expected).all(), arch
 
 
 @pytest.mark.reference

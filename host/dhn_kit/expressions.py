@@ -52,8 +52,9 @@ def _check(node: ast.AST, text: str) -> None:
         _check(child, text)
 
 
-def names(text: str) -> set[str]:
-    return {n.id for n in ast.walk(parse(text)) if isinstance(n, ast.Name)} - {"min", "max"}
+@functools.cache
+def names(text: str) -> frozenset[str]:
+    return frozenset(n.id for n in ast.walk(parse(text)) if isinstance(n, ast.Name)) - {"min", "max"}
 
 
 @functools.cache

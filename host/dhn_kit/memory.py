@@ -78,7 +78,8 @@ def place(lowered: Lowered, points: list[HookPoint], steps: Steps) -> Memory:
 
 def arena_bytes(lowered: Lowered, points: list[HookPoint]) -> tuple[int, int]:
     """(size, lower bound) of a quick plan, for comparing kernels or orders: some milliseconds for 60 ops."""
-    quick = _quick(_Task(_Lives(lowered, points, steps_of(lowered, points)), frozenset()))
+    tasks = _starts(_Lives(lowered, points, steps_of(lowered, points)))
+    quick = min((_quick(task) for task in tasks), key=lambda plan: plan.size)
     return quick.size, quick.lower_bound
 
 
@@ -124,10 +125,11 @@ class _Task:
 
     def __init__(self, lives: _Lives, second: frozenset[int]) -> None:
         self.lives = lives
+        self.second = second
         self.merged = dict(lives.lowered.aliases)
-        self.both: list[int] = []  #: ops that may take over either side
+        self.both: list[tuple[int, str, str]] = []  #: ops that may take over either side, and the sides
         for step, number, op in lives.ops():
-            self._merge_in_place(step, number, op, second)
+            self._merge_in_place(step, number, op)
         self.span: dict[str, tuple[int, int]] = {}
         for tensor in lives.first:
             top = self.top(tensor)
@@ -138,7 +140,7 @@ class _Task:
     def top(self, tensor: str) -> str:
         return root(self.merged, tensor)
 
-    def _merge_in_place(self, step: int, number: int, op: Op, second: frozenset[int]) -> None:
+    def _merge_in_place(self, step: int, number: int, op: Op) -> None:
         """The result takes over the bytes of an input that nobody reads again. An addition may take either side's."""
         lives, tensors = self.lives, self.lives.lowered.tensors
         out = root(lives.lowered.aliases, op.out.tensor)
@@ -153,9 +155,9 @@ class _Task:
             if fits and lives.last[source] == step and source not in lives.outputs and source != out:
                 sources.append(source)
         if len(set(sources)) == 2:
-            self.both.append(number)
+            self.both.append((number, sources[0], sources[1]))
         if sources:
-            self.merged[out] = sources[-1 if number in second else 0]
+            self.merged[out] = sources[-1 if number in self.second else 0]
 
     def _buffers(self) -> tuple[plan.Buffer, ...]:
         lowered, sizes = self.lives.lowered, dict[str, int]()
@@ -203,14 +205,20 @@ def _quick(task: _Task) -> plan.Plan:
     return plan.solve(task.problem, budget_s=0)
 
 
+def _starts(lives: _Lives) -> list[_Task]:
+    """With the results of additions always on the first side, and always on the side that is older, if that differs."""
+    plain = _Task(lives, frozenset())
+    older = frozenset(number for number, first, second in plain.both if lives.first[second] < lives.first[first])
+    return [plain, _Task(lives, older)] if older else [plain]
+
+
 def _best_task(lives: _Lives) -> _Task:
-    """With each addition's result on the side that gives the smaller plan, tried one after the other."""
-    best = _Task(lives, frozenset())
-    second: frozenset[int] = frozenset()
+    """With the result of each addition on the side that gives the smaller quick plan, tried one after the other."""
+    best = min(_starts(lives), key=lambda task: _quick(task).size)
     size = _quick(best).size
-    for number in best.both:
-        trial = _Task(lives, second | {number})
+    for number, _, _ in best.both:
+        trial = _Task(lives, best.second ^ {number})
         found = _quick(trial).size
         if found < size:
-            best, second, size = trial, second | {number}, found
+            best, size = trial, found
     return best
