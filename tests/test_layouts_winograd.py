@@ -92,3 +92,18 @@ def test_lean_weights_take_no_more_bytes() -> None:
     kernel = all_by_name()["dhn_conv_winograd_4x4_lean_s8__armv7em"]
     prepared = prepare(kernel, call_of(np.ones((6, 3, 3, 8), np.int8)))
     assert len(prepared.consts["weight"]) == 6 * 3 * 3 * 8
+
+
+def test_plain_c_holds_wider_accumulators_up_to_2_to_25() -> None:
+    kernel = all_by_name()["dhn_conv_winograd_4x4_s8__portable"]
+    prepare(kernel, call_of(np.full((2, 3, 3, 64), 100, np.int8)))
+    with pytest.raises(Unfit, match="accumulators up to 37307520, F\\(4x4\\) holds 33554431"):
+        prepare(kernel, call_of(np.full((2, 3, 3, 128), 127, np.int8)))
+
+
+def test_a_channel_that_is_always_its_zero_point_has_empty_sums() -> None:
+    call = call_of(np.ones((2, 3, 3, 4), np.int8), in_zp=0)
+    call.mult[1], call.bias[1] = 0, 77  # type: ignore[index]
+    table = np.frombuffer(winograd.winograd_4x4_scalar(call).consts["bias"], np.int32).reshape(2, 8)
+    assert table[0, 0] == -36 * 128 * 36
+    assert not table[1, :6].any()

@@ -69,6 +69,17 @@ static inline void dhn_wide_mac(dhn_wide_t *sum, int32_t a, int32_t b)
 #endif
 }
 
+static inline int32_t dhn_to_int8(int32_t x)
+{
+#if defined(__ARM_ARCH) && __ARM_ARCH >= 7
+    __asm("ssat %0, #8, %0" : "+r"(x));
+    return x;
+#else
+    x = (x < -128) ? -128 : x;
+    return (x > 127) ? 127 : x;
+#endif
+}
+
 static inline int32_t dhn_limit(int32_t x, int32_t low, int32_t high)
 {
     x = (x < low) ? low : x;

@@ -12,20 +12,20 @@ typedef struct {
 
 /* sum * factor = 576 acc modulo 2^32, log2_factor = 0..4; 1 / 9 modulo 2^32 leaves 64 acc / factor, which fits for
  * |acc| < 2^25 (host's proof). */
-DHN_INNER int8_t finish(uint32_t sum, int32_t log2_factor, const dhn_wino_channel_t *c)
+DHN_INNER int8_t finish(uint32_t sum, int32_t log2_factor, dhn_wino_channel_t c)
 {
     int32_t const acc = (int32_t)(sum * 0x38E38E39u) >> (6 - log2_factor);
-    return (int8_t)dhn_limit(dhn_scale(acc, c->multiplier, c->half, c->shift), -128, 127);
+    return (int8_t)dhn_to_int8(dhn_scale(acc, c.multiplier, c.half, c.shift));
 }
 
-DHN_INNER void put_column(const uint32_t *m, uint32_t unlift2, uint32_t unlift3, int32_t log2_factor, int8_t *out,
-                          uint32_t row_bytes, const dhn_wino_channel_t *c)
+DHN_INNER void put_column(const uint32_t *m, int32_t log2_factor, int8_t *out, uint32_t row_bytes, dhn_wino_channel_t c,
+                          const int32_t *unlift)
 {
     DHN_WINO_BACK(m[0], m[1], m[2], m[3], m[4], m[5], y0, y1, y2, y3);
     *out = finish(y0, log2_factor, c);
     *(out += row_bytes) = finish(y1, log2_factor + 1, c);
-    *(out += row_bytes) = finish(y2 + unlift2, log2_factor + 2, c);
-    *(out += row_bytes) = finish(y3 + unlift3, log2_factor + 2, c);
+    *(out += row_bytes) = finish(y2 + (unlift ? (uint32_t)unlift[0] : 0), log2_factor + 2, c);
+    *(out += row_bytes) = finish(y3 + (unlift ? (uint32_t)unlift[1] : 0), log2_factor + 2, c);
 }
 
 /* One tile's 16 outputs of one channel. */
@@ -34,10 +34,11 @@ static void dhn_wino_outputs(const uint8_t *sums, int8_t *out, const dhn_wino_ch
     uint32_t middle[24];
     dhn_wino_middle(sums, c->bias, at->step, middle);
     uint32_t const row = at->row_bytes, pixel = at->pixel_bytes;
-    put_column(middle, 0, 0, 0, out, row, c);
-    put_column(middle + 6, 0, 0, 1, out + pixel, row, c);
-    put_column(middle + 12, (uint32_t)c->unlift[0], (uint32_t)c->unlift[1], 2, out + 2 * pixel, row, c);
-    put_column(middle + 18, (uint32_t)c->unlift[2], (uint32_t)c->unlift[3], 2, out + 3 * pixel, row, c);
+    dhn_wino_channel_t const own = *c; /* bytes are written in between */
+    put_column(middle, 0, out, row, own, NULL);
+    put_column(middle + 6, 1, out + pixel, row, own, NULL);
+    put_column(middle + 12, 2, out + 2 * pixel, row, own, c->unlift);
+    put_column(middle + 18, 2, out + 3 * pixel, row, own, c->unlift + 2);
 }
 
 #include "winograd_4x4_walk.h"

@@ -113,19 +113,30 @@ typedef struct {
     uint32_t a0, a1, a2, a3, b0, b1, b2, b3;
 } dhn_wino_sums_t;
 
+/* *sum += a * b, at once: GCC would add products of several steps first, and run out of registers. */
+DHN_WINO_INNER void dhn_wino_mac(uint32_t *sum, int32_t a, int32_t b)
+{
+#if defined(__ARM_ARCH) && __ARM_ARCH >= 7
+    __asm("mla %0, %1, %2, %0" : "+r"(*sum) : "r"(a), "r"(b));
+#else
+    *sum += (uint32_t)(a * b);
+    __asm("" : "+r"(*sum));
+#endif
+}
+
 DHN_WINO_INNER void dhn_wino_products(dhn_wino_sums_t *s, const uint8_t *v, const uint8_t *u, int32_t lane)
 {
     int32_t const a = dhn_wino_lane(u, lane), b = dhn_wino_lane(u + 4, lane);
     int32_t const v0 = dhn_wino_lane(v, lane), v1 = dhn_wino_lane(v + 4, lane);
-    s->a0 += (uint32_t)(a * v0);
-    s->b0 += (uint32_t)(b * v0);
-    s->a1 += (uint32_t)(a * v1);
-    s->b1 += (uint32_t)(b * v1);
+    dhn_wino_mac(&s->a0, a, v0);
+    dhn_wino_mac(&s->b0, b, v0);
+    dhn_wino_mac(&s->a1, a, v1);
+    dhn_wino_mac(&s->b1, b, v1);
     int32_t const v2 = dhn_wino_lane(v + 8, lane), v3 = dhn_wino_lane(v + 12, lane);
-    s->a2 += (uint32_t)(a * v2);
-    s->b2 += (uint32_t)(b * v2);
-    s->a3 += (uint32_t)(a * v3);
-    s->b3 += (uint32_t)(b * v3);
+    dhn_wino_mac(&s->a2, a, v2);
+    dhn_wino_mac(&s->b2, b, v2);
+    dhn_wino_mac(&s->a3, a, v3);
+    dhn_wino_mac(&s->b3, b, v3);
 }
 
 DHN_WINO_INNER void dhn_wino_set_sums(uint8_t *to, const dhn_wino_sums_t *s)
@@ -133,14 +144,16 @@ DHN_WINO_INNER void dhn_wino_set_sums(uint8_t *to, const dhn_wino_sums_t *s)
     memcpy(__builtin_assume_aligned(to, 4), s, sizeof *s);
 }
 
-/* v: slots up to `end`; u: [36][pairs][2 output channels] words. The sums of each slot, over 2 <= pairs <= 32. */
+/* v: slots up to `end`; u: [36][pairs][2 output channels] words. The sums of each slot; pairs are even. */
 static void dhn_wino_sums(uint8_t *v, const uint8_t *u, uint32_t pairs, uint8_t *end)
 {
     for (; v != end; v += DHN_WINO_SUM_BYTES) {
         dhn_wino_sums_t s = {0, 0, 0, 0, 0, 0, 0, 0};
-        for (const uint8_t *const last = v + pairs * 16u; v != last; v += 16, u += 8) {
+        for (const uint8_t *const last = v + pairs * 16u; v != last; v += 32, u += 16) {
             dhn_wino_products(&s, v, u, 0);
             dhn_wino_products(&s, v, u, 1);
+            dhn_wino_products(&s, v + 16, u + 8, 0);
+            dhn_wino_products(&s, v + 16, u + 8, 1);
         }
         dhn_wino_set_sums(v, &s);
     }
