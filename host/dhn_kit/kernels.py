@@ -19,7 +19,8 @@ class Kernel:
 
     ``condition`` empty: every shape that import accepts. ``consts``: bytes of each constant field, where they differ
     from the operator's own. ``lead``: the output may overlap the first input when it lies at least so many bytes
-    below it. ``in_place``: the output may be the very bytes of an input.
+    below it. ``in_place``: the output may be the very bytes of an input. ``work``: how often its loops run, for the
+    latency model (over the record's fields and `latency.derived`); empty: the fit finds out by itself.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Kernel:
     layout: str = "tflite"
     consts: Mapping[str, str] = field(default_factory=dict, hash=False)
     lead: str | None = None
+    work: tuple[str, ...] = ()
 
     @property
     def record(self) -> records.Record:
@@ -84,7 +86,9 @@ def load_architecture(name: str) -> Architecture:
         known = ", ".join(list_architectures())
         raise DhnError(f"no kernels for architecture '{name}': {path} does not exist; there are {known}")
     table = tomllib.loads(path.read_text())
-    kernels = tuple(Kernel(arch=table["arch"], **k) for k in table.get("kernel", ()))
+    kernels = tuple(
+        Kernel(arch=table["arch"], **{**k, "work": tuple(k.get("work", ()))}) for k in table.get("kernel", ())
+    )
     return Architecture(table["arch"], table["flavour"], table.get("fallback", ""), kernels)
 
 

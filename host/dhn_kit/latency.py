@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -79,24 +80,46 @@ def load_latency(board: str) -> LatencyModel:
     return LatencyModel(board, kernels)
 
 
-def _inside(out: int, stride: int, pad: int, dilation: int, kernel: int, size: int) -> int:
-    """Kernel taps that lie inside the image, summed over all output positions of one axis."""
-    return sum(0 <= o * stride - pad + k * dilation < size for o in range(out) for k in range(kernel))
+@functools.cache
+def _axis(out: int, stride: int, pad: int, dilation: int, kernel: int, size: int) -> tuple[int, int]:
+    """Of one axis, over all output positions: taps inside the image, and windows that lie inside as a whole."""
+    starts = range(-pad, out * stride - pad, stride)
+    inside = [sum(0 <= s + k * dilation < size for k in range(kernel)) for s in starts]
+    return sum(inside), sum(n == kernel for n in inside)
+
+
+@functools.cache
+def _whole_groups(by: int, height: int, width: int, rows: tuple[int, int], columns: tuple[int, int]) -> int:
+    """``rows``, ``columns``: the first one whose windows lie inside, and how many do."""
+    count = 0
+    for y in range(rows[0], min(height, rows[0] + rows[1])):
+        first = -(-(y * width + columns[0]) // by) * by
+        end = min(width, columns[0] + columns[1]) + y * width
+        count += max(0, (end - first) // by)
+    return count
 
 
 def derived(values: Mapping[str, Any]) -> dict[str, int]:
-    """The record's integers, and what follows from them: ``taps_h`` and ``taps_w``, taps inside the image per axis."""
+    """The record's integers, and what follows from them.
+
+    ``taps_h``, ``taps_w``: taps inside the image, summed over the output's rows, columns. ``whole_h``, ``whole_w``: rows
+    and columns of the output whose windows lie inside. ``whole_2`` to ``whole_4``: groups of so many pixels, counted
+    along the whole image, that lie in one row and whose windows lie inside. ``shape0`` to ``shape2``.
+    """
     found = {name: int(v) for name, v in values.items() if isinstance(v, int)}
     for i, size in enumerate(values.get("shape", ())):
         found[f"shape{i}"] = int(size)
     if "kh" in values and "out_h" in values:
-        for axis, letter in (("h", "t"), ("w", "l")):
-            found[f"taps_{axis}"] = _inside(
-                found[f"out_{axis}"],
-                found[f"stride_{axis}"],
-                found[f"pad_{letter}"],
-                found.get(f"dilation_{axis}", 1),
-                found[f"k{axis}"],
-                found[f"in_{axis}"],
-            )
+        _add_windows(found)
     return found
+
+
+def _add_windows(found: dict[str, int]) -> None:
+    inside = []
+    for axis, letter in (("h", "t"), ("w", "l")):
+        out, stride, pad = found[f"out_{axis}"], found[f"stride_{axis}"], found[f"pad_{letter}"]
+        dilation, kernel, size = found.get(f"dilation_{axis}", 1), found[f"k{axis}"], found[f"in_{axis}"]
+        found[f"taps_{axis}"], found[f"whole_{axis}"] = _axis(out, stride, pad, dilation, kernel, size)
+        inside.append((-(-pad // stride), found[f"whole_{axis}"]))
+    for by in (2, 3, 4):
+        found[f"whole_{by}"] = _whole_groups(by, found["out_h"], found["out_w"], *inside)

@@ -1,9 +1,8 @@
-"""Fits a board's latency model: counts calls over random shapes, picks terms one by one, judges on held-out layers."""
+"""Fits a board's latency model: counts calls over random shapes, chooses terms by cross-validation, judges held out."""
 # SPDX-License-Identifier: Apache-2.0
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,100 +15,29 @@ from scipy.optimize import nnls
 from dhn_kit import expressions
 from dhn_kit.boards import Board
 from dhn_kit.errors import DhnError
-from dhn_kit.kernel_rig import run_cases
+from dhn_kit.kernel_rig import FAULTS, run_cases
 from dhn_kit.kernels import Kernel
 from dhn_kit.latency import KernelLatency, derived
 from dhn_kit.latency_grid import case_of, grid
+from dhn_kit.latency_terms import families, own_terms
 from dhn_kit.lower import Op
 
 Floats = npt.NDArray[np.float64]
-#: Most terms of one kernel: more gain less than a percent and read worse.
-MAX_TERMS = 12
 #: Layers per kernel.
-TRAIN, HELD_OUT = 120, 60
-#: A further term must lower the mean squared relative error by this share.
-LEAST_GAIN = 0.01
-
-
-def _ceil(name: str, by: int) -> str:
-    return name if by == 1 else f"(({name} + {by - 1}) // {by})"
-
-
-def _pixels() -> list[str]:
-    """Output pixels one by one, and in the tiles that kernels take them in."""
-    pixels = [f"out_h * {_ceil('out_w', t)}" for t in (1, 2, 3, 4)] + [_ceil("(out_h * out_w)", t) for t in (2, 3, 4)]
-    return pixels + [f"{_ceil('out_h', a)} * {_ceil('out_w', b)}" for a, b in ((2, 2), (4, 4), (2, 1), (4, 1))]
-
-
-def _conv_terms() -> list[str]:
-    """Loops that convolutions are made of: pixels in tiles, channels in tiles, taps, rows, window copies."""
-    channels = [_ceil("out_c", t) for t in (1, 2, 4, 8)]
-    inner = [
-        "kh * kw * in_c",
-        "kh * kw",
-        "kh",
-        "in_c",
-        "kh * kw * " + _ceil("in_c", 2),
-        "kh * kw * " + _ceil("in_c", 4),
-    ]
-    inner += [_ceil("(kh * kw * in_c)", t) for t in (2, 4, 8, 16)] + [_ceil("in_c", t) for t in (2, 4, 16)]
-    inner += [
-        "kh * " + _ceil("(kw * in_c)", 4),
-        "kh * (kw * in_c // 4)",
-        "kh * (kw * in_c % 4)",
-        "kh * kw * (in_c % 4)",
-    ]
-    terms = ["1", "out_h", "out_c", "out_h * out_c", "kh * kw * in_c * out_c", "in_h * in_w * in_c", "in_c * out_c"]
-    terms += ["taps_h * taps_w", "taps_h * taps_w * in_c", "taps_h * taps_w * out_c", "taps_h * taps_w * in_c * out_c"]
-    terms += ["taps_h * out_w", "taps_h * out_w * out_c", "taps_h", "out_h * taps_w", "in_w * in_c", "in_h * in_w"]
-    terms += ["out_h * kh * in_w * in_c", "out_h * kw * in_c", "out_h * kh", "out_h * in_w * in_c"]
-    for p in _pixels():
-        terms += [p, *(f"{p} * {c}" for c in channels), *(f"{p} * {i}" for i in inner)]
-        terms += [f"{p} * {c} * {i}" for c in channels for i in inner]
-    return terms
-
-
-_FLAT = ("1", "count", "rows", "c", "rows * c", "pixels", "pixels * c")
-TERMS: dict[str, list[str]] = {
-    "conv2d": _conv_terms(),
-    "depthwise_conv2d": _conv_terms(),
-    "fully_connected": [
-        *("1", "rows", "in_c", "out_c", "rows * in_c", "rows * out_c", "rows * in_c * out_c"),
-        *(f"rows * {_ceil('out_c', a)} * {_ceil('in_c', b)}" for a in (1, 2, 4, 8) for b in (1, 2, 4, 8, 16)),
-        *(f"rows * {_ceil('out_c', a)}" for a in (2, 4, 8)),
-    ],
-}
-_POOL = ["1", "out_h", "out_h * out_w", "out_h * out_w * c", "c", "taps_h * taps_w", "taps_h * taps_w * c"]
-_POOL += [
-    "taps_h * out_w",
-    "taps_h * out_w * c",
-    f"out_h * out_w * {_ceil('c', 4)}",
-    f"taps_h * taps_w * {_ceil('c', 4)}",
-]
-_POOL += [f"out_h * out_w * {_ceil('c', 2)}", f"taps_h * taps_w * {_ceil('c', 2)}"]
-TERMS["avg_pool"] = TERMS["max_pool"] = _POOL
-_STRIDED = ["1", "shape0", "shape0 * shape1", "shape0 * shape1 * shape2", f"shape0 * shape1 * {_ceil('shape2', 4)}"]
-_STRIDED += [_ceil("(shape0 * shape1 * shape2)", 4), _ceil("(shape0 * shape1 * shape2)", 2)]
-_OTHER = [
-    *_FLAT,
-    _ceil("count", 4),
-    _ceil("count", 2),
-    f"rows * {_ceil('c', 4)}",
-    _ceil("c", 4),
-    f"pixels * {_ceil('c', 4)}",
-]
-
-
-def terms_for(kernel: Kernel, values: Mapping[str, Any]) -> list[str]:
-    """Candidate terms of a kernel over fields that its record has. How many constants it reads and how much scratch it
-    fills are telling ones: they come in the units of its own loops."""
-    scope = set(derived(values))
-    candidates = list(TERMS.get(kernel.op) or [*_STRIDED, *_OTHER])
-    for own in (kernel.scratch, kernel.consts.get("weight", "0")):
-        if own != "0":
-            one_line = " ".join(own.split())
-            candidates += [f"({one_line})", *(f"{p} * ({one_line})" for p in _pixels())]
-    return [t for t in dict.fromkeys(candidates) if expressions.names(t) <= scope]
+TRAIN, HELD_OUT = 110, 60
+#: Fewest that a kernel is fitted to.
+FEWEST = 12
+FOLDS = 5
+#: Sets of terms that are cross-validated: those with the smallest training errors.
+SHORTLIST = 12
+#: Where the author's terms are off by less on average, no others are tried.
+GOOD_ERROR = 0.02
+#: A term stays if leaving it out raises the cross-validated squared error by this share.
+LEAST_GAIN = 0.02
+#: Least share of any layer's instructions that a term must make up.
+NEGLIGIBLE = 1e-4
+#: What the rig has no memory for is left out.
+TOO_BIG = FAULTS[32]
 
 
 @dataclass(frozen=True)
@@ -122,12 +50,15 @@ class Sample:
 
 def measure(board: Board, ops: Sequence[Op], folder: Path) -> list[Sample]:
     """Each op counted on the emulated core; DhnError if a kernel misbehaves."""
-    cases = [case_of(op, seed) for seed, op in enumerate(ops)]
-    outcomes = run_cases(board, cases, folder)
+    outcomes = run_cases(board, [case_of(op, seed) for seed, op in enumerate(ops)], folder)
+    samples = []
     for op, outcome in zip(ops, outcomes, strict=True):
+        if TOO_BIG in outcome.faults:
+            continue
         if outcome.faults:
             raise DhnError(f"{board.name}: {op.kernel.name} {', '.join(outcome.faults)}; this is a fault of the kernel")
-    return [Sample(op.prepared.values, max(1, o.instructions)) for op, o in zip(ops, outcomes, strict=True)]
+        samples.append(Sample(op.prepared.values, max(1, outcome.instructions)))
+    return samples
 
 
 def fit_board(
@@ -141,69 +72,92 @@ def fit_board(
     found = {}
     for kernel in kernels:
         progress(kernel.name)
-        ops = grid(kernel, TRAIN + HELD_OUT)
-        if len(ops) < 4:
+        samples = measure(board, grid(kernel, TRAIN + HELD_OUT), folder)
+        if len(samples) < FEWEST:
             continue
-        samples = measure(board, ops, folder)
         apart = max(1, len(samples) * HELD_OUT // (TRAIN + HELD_OUT))
         found[kernel.name] = fit_kernel(kernel, samples[apart:], samples[:apart], (cpi or {}).get(kernel.name, 0.0))
     return found
 
 
 def fit_kernel(kernel: Kernel, train: Sequence[Sample], held_out: Sequence[Sample], cpi: float = 0.0) -> KernelLatency:
-    """Non-negative least squares of the relative error, terms added greedily by what they gain.
+    """Non-negative least squares of the relative error, over the terms of the kernel's author or those that
+    cross-validate best.
 
-    Forward selection with refitting (orthogonal matching pursuit); non-negative, so that no prediction outside the
-    grid turns negative.
+    Non-negative, so that no prediction outside the grid turns negative. Terms that do not help to predict layers
+    outside the fit are dropped.
     """
-    names = terms_for(kernel, train[0].values)
-    matrix, target = _matrix(names, train)
-    # Duplicate columns (a field that is constant in this kernel) only slow the search.
-    unique = np.sort(np.unique(matrix / np.maximum(matrix.max(axis=0), 1e-12), axis=1, return_index=True)[1])
-    names, matrix = [names[i] for i in unique], matrix[:, unique]
-    relative = matrix / target[:, None]
-    picked: list[int] = []
-    best, coefficients = float(len(train)), np.zeros(0)
-    while len(picked) < MAX_TERMS:
-        error, index = _best_addition(relative, picked)
-        if index < 0 or error > best * (1 - LEAST_GAIN):
-            break
-        picked.append(index)
-        coefficients, _ = nnls(relative[:, picked], np.ones(len(train)))
-        best = error
-    terms = tuple((names[i], round(float(k), 4)) for i, k in zip(picked, coefficients, strict=True) if k > 5e-5)
-    errors = _errors(terms, held_out)
+    columns = _Columns(train)
+    kept = _chosen(kernel, columns)
+    shares = columns.of(kept)
+    weights, _ = nnls(shares, columns.ones)
+    matter = (shares * weights).max(axis=0) > NEGLIGIBLE
+    terms = tuple((t, _rounded(k)) for t, k, m in zip(kept, weights, matter, strict=True) if m)
+    errors = np.abs(predictions(terms, held_out) / np.array([s.instructions for s in held_out]) - 1.0)
     within = float((errors <= 0.1).mean()) if len(errors) else 0.0
     return KernelLatency(
         terms, cpi, len(train), len(held_out), round(within, 4), round(float(errors.max(initial=0.0)), 4)
     )
 
 
-def _best_addition(relative: Floats, picked: list[int]) -> tuple[float, int]:
-    """The column that lowers the squared error most when it joins those picked; a shortlist by correlation."""
-    ones = np.ones(len(relative))
-    rest = ones - relative[:, picked] @ nnls(relative[:, picked], ones)[0] if picked else ones
-    norms = np.linalg.norm(relative, axis=0)
-    scores = (relative.T @ rest) / np.maximum(norms, 1e-12)
-    shortlist = [int(i) for i in np.argsort(-scores) if i not in picked and scores[i] > 0][:24]
-    best, index = math.inf, -1
-    for i in shortlist:
-        error = float(nnls(relative[:, [*picked, i]], ones)[1]) ** 2
-        if error < best:
-            best, index = error, i
-    return best, index
+def predictions(terms: Sequence[tuple[str, float]], samples: Sequence[Sample]) -> Floats:
+    scopes = [derived(s.values) for s in samples]
+    return np.array([sum(k * expressions.evaluate(t, scope) for t, k in terms) for scope in scopes], np.float64)
 
 
-def _matrix(names: Sequence[str], samples: Sequence[Sample]) -> tuple[Floats, Floats]:
-    rows = []
-    for sample in samples:
-        scope = derived(sample.values)
-        rows.append([expressions.evaluate(n, scope) for n in names])
-    return np.array(rows, np.float64), np.array([s.instructions for s in samples], np.float64)
+def _chosen(kernel: Kernel, columns: _Columns) -> list[str]:
+    """The author's terms if they explain the counts; else the best set, which may be theirs too."""
+    scope = columns.names
+    own = own_terms(kernel, scope)
+    sets = [own] if own else []
+    if not own or _validated(columns.of(own)) > GOOD_ERROR**2 * len(columns.ones):
+        ranked = sorted(families(kernel, scope), key=lambda terms: nnls(columns.of(terms), columns.ones)[1])
+        sets += ranked[:SHORTLIST]
+    best = min(sets, key=lambda terms: _validated(columns.of(terms)))
+    return _pruned(columns, [t for t in best if columns.of([t]).any()])
 
 
-def _errors(terms: Sequence[tuple[str, float]], samples: Sequence[Sample]) -> Floats:
-    if not samples:
-        return np.zeros(0)
-    matrix, target = _matrix([t for t, _ in terms], samples)
-    return np.asarray(np.abs(matrix @ np.array([k for _, k in terms]) / target - 1.0), np.float64)
+class _Columns:
+    """Terms over the samples, in shares of what was counted; evaluated once."""
+
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        self._scopes = [derived(s.values) for s in samples]
+        self._counted = np.array([s.instructions for s in samples], np.float64)
+        self._known: dict[str, Floats] = {}
+        self.names = set(self._scopes[0])
+        self.ones = np.ones(len(samples))
+
+    def of(self, terms: Sequence[str]) -> Floats:
+        for term in terms:
+            if term not in self._known:
+                counts = np.array([expressions.evaluate(term, scope) for scope in self._scopes], np.float64)
+                self._known[term] = counts / self._counted
+        return np.stack([self._known[t] for t in terms], axis=1)
+
+
+def _validated(shares: Floats) -> float:
+    """Squared relative error of layers that were left out of the fit, every `FOLDS`-th at a time."""
+    fold = np.arange(len(shares)) % FOLDS
+    error = 0.0
+    for k in range(FOLDS):
+        weights, _ = nnls(shares[fold != k], np.ones(int((fold != k).sum())))
+        error += float(((shares[fold == k] @ weights - 1.0) ** 2).sum())
+    return error
+
+
+def _pruned(columns: _Columns, terms: list[str]) -> list[str]:
+    """Without the terms that validation does not miss, the least missed first."""
+    error = _validated(columns.of(terms))
+    while len(terms) > 1:
+        without = [[t for t in terms if t != out] for out in terms]
+        errors = [_validated(columns.of(w)) for w in without]
+        i = int(np.argmin(errors))
+        if errors[i] > error * (1 + LEAST_GAIN):
+            break
+        terms, error = without[i], min(error, errors[i])
+    return terms
+
+
+def _rounded(value: float) -> float:
+    """Five digits: more would be noise in the file."""
+    return float(f"{value:.5g}")

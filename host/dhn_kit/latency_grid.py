@@ -125,7 +125,7 @@ def _image(rng: random.Random) -> Shape:
 
 def _conv(rng: random.Random) -> Graph:
     net, image = _Net(rng), _image(rng)
-    out_c = rng.choice(CHANNELS[4:])
+    out_c = rng.choice(CHANNELS[4:]) if rng.random() < 0.85 else rng.randrange(1, 40)
     h, w, window = _window(rng, image)
     kh, kw = window.pop("kernel")
     weights = net.weights((out_c, kh, kw, image[2]), out_c, kh * kw * image[2])
