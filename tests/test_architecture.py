@@ -24,13 +24,13 @@ ORDER = [
     "plan", "plan_validator", "lower", "memory", "schedule", "patch", "strategy",
     "pack", "unpack", "bundle", "inspection", "cost", "poison",
     "twin", "optable",
-    "firmware_build",
+    "link_map", "firmware_build",
     "framing", "samples", "sample_stream", "link", "board_client", "board_session",
     "kernel_rig", "latency_grid", "latency_terms", "latency_fit",
     "store",
     "datasets", "risk", "train", "report",
     "project", "doctor",
-    "playback", "workflow", "demo",
+    "playback", "bench", "workflow", "demo",
     "commands", "cli",
 ]  # fmt: skip
 

@@ -63,6 +63,7 @@ static int8_t counters(const app_t *self, writer_t *out)
         self->link.receiver.good, self->link.receiver.bad, hal_read_overflow(),  self->link.repeats,
         self->runner.runs,        self->sampler.seen,      self->sampler.kept,   self->sampler.number,
         self->sampler.dropped,    self->slots.corrupt,     self->slots.reverted, hal_ticks(),
+        self->runner.stack_bytes,
     };
     for (uint32_t i = 0; i < sizeof values / sizeof *values; i++)
         put_u32(out, values[i]);

@@ -7,6 +7,35 @@
 #include "hal.h"
 #include "model.h"
 
+/* Deepest stack that is looked for, and what untouched words of it hold. */
+enum { STACK_WATCHED = 16384, STACK_MARGIN = 128 };
+#define STACK_UNTOUCHED 0x5AC35AC3u
+
+/* The watched words below this frame, without a margin for the callee that writes them. */
+static volatile uint32_t *watched(uintptr_t top, uintptr_t *end)
+{
+    uintptr_t const limit = (uintptr_t)hal_stack_limit();
+    uintptr_t const from = (top - limit > STACK_WATCHED) ? top - STACK_WATCHED : limit;
+    *end = top - STACK_MARGIN;
+    return (volatile uint32_t *)((from + 3u) & ~(uintptr_t)3u);
+}
+
+static void mark_stack(uintptr_t top)
+{
+    uintptr_t end;
+    for (volatile uint32_t *word = watched(top, &end); (uintptr_t)word < end; word++)
+        *word = STACK_UNTOUCHED;
+}
+
+static uint32_t stack_used(uintptr_t top)
+{
+    uintptr_t end;
+    volatile uint32_t *word = watched(top, &end);
+    while ((uintptr_t)word < end && *word == STACK_UNTOUCHED)
+        word++;
+    return (uint32_t)(top - (uintptr_t)word);
+}
+
 void runner_start(runner_t *self)
 {
     memset(self, 0, sizeof *self);
@@ -98,9 +127,14 @@ dhn_status_t runner_run(runner_t *self, uint16_t mode, uint16_t point, bool per_
     self->segment = 0;
     self->op = UINT16_MAX;
     self->input_have = 0;
+    uintptr_t const top = (uintptr_t)__builtin_frame_address(0);
+    bool const watch = per_op && hal_stack_limit() != NULL;
+    if (watch)
+        mark_stack(top);
     self->since = hal_ticks();
     dhn_status_t status = dhn_run(&self->model, &how, &self->trace);
     close_segment(self, hal_ticks());
+    self->stack_bytes = watch ? stack_used(top) : 0u;
     self->runs++;
     return status;
 }

@@ -19,6 +19,7 @@ typedef struct {
     uint32_t input_have;  /* bytes of the next input that are in place, over all inputs in order */
     uint32_t input_bytes; /* of all inputs */
     uint32_t runs;
+    uint32_t stack_bytes; /* deepest stack of the last run with `per_op`, interrupts included; 0: not known */
     /* while running */
     runner_point_fn *on_point;
     void *on_point_context;
@@ -37,7 +38,8 @@ bool runner_input(runner_t *self, uint32_t offset, const uint8_t *bytes, uint32_
 /* The stretch of memory that begins at `offset` of the concatenated inputs and stays within one input. */
 uint8_t *runner_input_at(runner_t *self, uint32_t offset, uint32_t *room);
 
-/* Runs on the input in place, which is used up. `per_op` also fills model_op_ticks, at the cost of a few ticks. */
+/* Runs on the input in place, which is used up. `per_op` also fills model_op_ticks, at the cost of a few ticks, and finds
+ * out how deep the stack went. */
 dhn_status_t runner_run(runner_t *self, uint16_t mode, uint16_t point, bool per_op, runner_point_fn *on_point,
                         void *context);
 

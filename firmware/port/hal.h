@@ -51,6 +51,9 @@ const uint8_t *hal_flash(void);
 int hal_flash_erase(uint32_t page_offset);
 int hal_flash_program(uint32_t offset, const void *from, uint32_t bytes);
 
+/* The lowest address that the stack may grow down to, NULL where that is not known. For measuring how deep it went. */
+uint8_t *hal_stack_limit(void);
+
 /* -- The rest. */
 
 /* A number that differs from one start to the next, so that a host notices a restart. Called once per start. */

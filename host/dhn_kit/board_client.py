@@ -124,7 +124,8 @@ class RunReply:
 
 @dataclass(frozen=True)
 class Counters:
-    """Since the board's start; ``samples_sent`` is also the next sample's number."""
+    """Since the board's start; ``samples_sent`` is also the next sample's number, ``stack_bytes`` the deepest stack of
+    the last inference that was measured per operator (0: none was, or the board cannot tell)."""
 
     frames_good: int
     frames_bad: int
@@ -138,6 +139,7 @@ class Counters:
     slots_corrupt: int
     trials_reverted: int
     ticks: int
+    stack_bytes: int
 
 
 @dataclass(frozen=True)
@@ -271,7 +273,7 @@ class BoardClient:
         return _parse_policy(self._request(SAMPLER, payload))
 
     def counters(self) -> Counters:
-        return Counters(*struct.unpack("<12I", self._request(COUNTERS)))
+        return Counters(*struct.unpack("<13I", self._request(COUNTERS)))
 
     def reset(self) -> None:
         """The board starts afresh; say `hello` again afterwards."""

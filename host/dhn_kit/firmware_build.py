@@ -19,6 +19,7 @@ from dhn_kit.boards import Board
 from dhn_kit.c_text import render
 from dhn_kit.errors import DhnError
 from dhn_kit.kernels import Kernel, load_kernels, reference_kernels
+from dhn_kit.link_map import flash_parts
 from dhn_kit.trailer import device_bytes
 
 #: Always linked, so that a hook bundle trained later finds its kernels on the board.
@@ -39,13 +40,20 @@ SOURCES = ("*.c", "*.h", "*.S", "*.ld", "*.cmake", "*.toml", "CMakeLists.txt")
 @dataclass(frozen=True)
 class FirmwareImage:
     """``flash_code_bytes`` is program and constants, ``flash_weight_bytes`` the pack; ``ram_bytes`` is all static
-    memory, of which ``sizes["arena"]`` is the arena; the stack is not in it. ``sizes`` is per ELF section."""
+    memory, of which ``sizes["arena"]`` is the arena; the stack is not in it. ``sizes`` is per ELF section, ``parts``
+    flash by what it is for (`link_map`), empty where the linker wrote no map."""
 
     elf: Path
     flash_code_bytes: int
     flash_weight_bytes: int
     ram_bytes: int
     sizes: dict[str, int]
+    parts: dict[str, int]
+
+    @property
+    def inference_bytes(self) -> int | None:
+        """Code of the inference path alone: runtime and kernels."""
+        return self.parts["runtime"] + self.parts["kernels"] if self.parts else None
 
 
 def build_firmware(
@@ -241,7 +249,9 @@ def _measure(elf: Path, weight_bytes: int) -> FirmwareImage:
     ram = sum(size for name, size, kind in sections if kind in ("data", "bss"))
     data = sum(size for name, size, kind in sections if kind == "data")
     sizes = {name: size for name, size, _ in sections}
-    return FirmwareImage(elf, flash + data - weight_bytes, weight_bytes, ram, sizes)
+    file = elf.parents[1] / "firmware.map"
+    parts = flash_parts(file.read_text()) if file.is_file() else {}
+    return FirmwareImage(elf, flash + data - weight_bytes, weight_bytes, ram, sizes, parts)
 
 
 def elf_sections(data: bytes) -> list[tuple[str, int, str]]:

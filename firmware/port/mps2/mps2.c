@@ -162,6 +162,13 @@ uint32_t hal_random_seed(void)
     return hal_ticks() ^ starts * 2654435761u;
 }
 
+extern uint8_t stack_limit[]; /* of mps2.ld */
+
+uint8_t *hal_stack_limit(void)
+{
+    return stack_limit;
+}
+
 void hal_reset(void)
 {
     __asm volatile("dsb" ::: "memory");

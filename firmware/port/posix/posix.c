@@ -190,6 +190,11 @@ uint32_t hal_random_seed(void)
 }
 
 /* Starts the same program again on the same link. */
+uint8_t *hal_stack_limit(void)
+{
+    return NULL;
+}
+
 void hal_reset(void)
 {
     char number[16];

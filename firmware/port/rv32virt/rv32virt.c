@@ -140,6 +140,13 @@ uint32_t hal_random_seed(void)
     return hal_ticks() ^ starts * 2654435761u;
 }
 
+extern uint8_t stack_limit[]; /* of rv32virt.ld */
+
+uint8_t *hal_stack_limit(void)
+{
+    return stack_limit;
+}
+
 void hal_reset(void)
 {
     FINISHER = FINISHER_RESET;

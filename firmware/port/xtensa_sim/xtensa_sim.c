@@ -182,6 +182,13 @@ uint32_t hal_random_seed(void)
     return hal_ticks() ^ starts * 2654435761u;
 }
 
+extern uint8_t stack_limit[]; /* of xtensa_sim.ld */
+
+uint8_t *hal_stack_limit(void)
+{
+    return stack_limit;
+}
+
 void hal_reset(void)
 {
     start_reset();

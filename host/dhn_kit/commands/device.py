@@ -24,6 +24,7 @@ from dhn_kit.commands.model import check_fit
 from dhn_kit.errors import DhnError
 
 if TYPE_CHECKING:
+    from dhn_kit.bench import Bench
     from dhn_kit.boards import Board
     from dhn_kit.bundle import BundleFile
     from dhn_kit.graph import Array
@@ -112,41 +113,34 @@ def by_point(packed: Pack, bundle: BundleFile | None, result: BoardRun) -> Array
     return table
 
 
-def _cost(run: BoardRun) -> Array:
-    return run.ticks if run.instructions is None else run.instructions
-
-
-def _attached(client: Any, target: Board, q: Array, bundle: BundleFile | None) -> BoardRun | None:
-    from dhn_kit.playback import install, play
-
-    if bundle is None:
-        return None
-    if client.hello().bundle_version != bundle.version:
-        install(client, bundle.data)
-    return play(client, target, q, point=0)
-
-
-def _show_bench(result: dict[str, Any]) -> None:
-    unit = result["unit"]
-    total = sum(o["instructions"] for o in result["ops"]) or 1
+def _show_bench(result: Bench) -> None:
+    unit = result.unit
+    total = sum(o.instructions for o in result.ops) or 1
     rows = (
         (
-            o["name"].split(";")[0][-45:],
-            o["op"],
-            o["kernel"],
-            o["instructions"],
-            o["instructions"] / o["macs"] if o["macs"] else None,
-            f"{o['instructions'] / total:.1%}",
+            o.name.split(";")[0][-45:],
+            o.op,
+            o.kernel,
+            o.instructions,
+            o.instructions / o.macs if o.macs else None,
+            f"{o.instructions / total:.1%}",
         )
-        for o in result["ops"]
+        for o in result.ops
     )
     console.table(f"{unit} per operator", ("name", "op", "kernel", f">{unit}", ">per MAC", ">share"), rows)
-    console.line(f"{unit} per inference: {result['instructions']:,.0f} on {result['board']}")
-    if result["instructions_gated"] is not None:
-        console.line(f"with hooks (first operating point): {result['instructions_gated']:,.0f}")
-    code = f"{result['flash_code_bytes']:,} bytes of code, " if result["flash_code_bytes"] else ""
-    console.line(f"flash {code}{result['flash_weight_bytes']:,} bytes of pack; arena {result['arena_bytes']:,} bytes")
-    console.line(f"output equal to the twin's: {'yes' if result['output_equal'] else 'NO'}")
+    macs = sum(o.macs for o in result.ops) or 1
+    per_mac = result.instructions / macs
+    console.line(f"{unit} per inference: {result.instructions:,.0f} on {result.board}, {per_mac:.2f} per MAC")
+    if result.instructions_gated is not None:
+        console.line(f"with hooks (first operating point): {result.instructions_gated:,.0f}")
+    console.line(f"arena {result.arena_bytes:,} bytes (lower bound {result.arena_lower_bound:,})")
+    if result.flash_code_bytes is not None:
+        parts = ", ".join(f"{part} {size:,}" for part, size in result.flash.items())
+        console.line(f"flash of the inference path {result.flash_code_bytes:,} bytes; of all: {parts}")
+    console.line(f"pack {result.flash_weight_bytes:,} bytes")
+    if result.stack_bytes is not None:
+        console.line(f"stack {result.stack_bytes:,} bytes")
+    console.line(f"output equal to the twin's: {'yes' if result.output_equal else 'NO'}")
 
 
 def build(
@@ -313,47 +307,28 @@ def bench(
     kernel: options.Kernels = None,
     json: options.Json = False,
 ) -> None:
-    """Count executed instructions per inference and per operator.
+    """Count executed instructions per inference and per operator, flash by part, arena and stack.
 
     \b
     Examples:
       dhn-kit bench model.dhn --board qemu-cortex-m4
       dhn-kit bench model.onnx --calib random --json
     """
-    from dhn_kit.playback import board_folder, play, powered, profile
-    from dhn_kit.twin import Twin
+    from dataclasses import asdict
+
+    from dhn_kit.bench import bench as count_all
+    from dhn_kit.bench import random_inputs
+    from dhn_kit.playback import board_folder
 
     target = load_target(board)
     chosen = policy_of(target, flash_budget, goal, kernel, ram_first)
     packed = load_packed(network, target, calib, method, None if chosen == policy_of(target) else chosen)
     bundle = load_hooks(packed, hooks)
-    if inputs is None:
-        shape = packed.tensors[packed.inputs[0].tensor].shape
-        q = np.random.default_rng(0).integers(-128, 128, (count, *shape)).astype(np.int8)
-    else:
-        q = canonical(packed, load_xy(inputs)[0][:count], str(inputs))
-    with powered(packed, target, board_folder(packed, target), port) as (session, image), console.busy("counting"):
-        detached = play(session.client, target, q, "detached")
-        per_op = profile(session.client, target, q)
-        gated = _attached(session.client, target, q, bundle)
-    equal = bool((detached.output == Twin(packed).run(q, mode="detached").output).all())
-    if gated is not None and bundle is not None:
-        equal = equal and bool((gated.output == Twin(packed, bundle.data).run(q).output).all())
-    result = {
-        "board": target.name,
-        "unit": "instructions" if target.timer.instructions_per_tick else "ticks",
-        "instructions": float(_cost(detached).mean()),
-        "instructions_gated": None if gated is None else float(_cost(gated).mean()),
-        "ops": [
-            {"name": o.name, "op": o.op, "kernel": o.kernel, "instructions": int(n), "macs": o.macs}
-            for o, n in zip(packed.ops, per_op, strict=True)
-        ],
-        "arena_bytes": packed.arena_bytes,
-        "flash_code_bytes": image.flash_code_bytes if image else None,
-        "flash_weight_bytes": len(packed.data),
-        "output_equal": equal,
-    }
+    q = random_inputs(packed, count) if inputs is None else canonical(packed, load_xy(inputs)[0][:count], str(inputs))
+    with console.busy("counting"):
+        folder = board_folder(packed, target)
+        result = count_all(packed, target, q, folder, bundle=bundle.data if bundle else None, port=port)
     if json:
-        console.emit_json(result)
+        console.emit_json(asdict(result))
         return
     _show_bench(result)
