@@ -271,8 +271,23 @@ def test_model_too_large_for_the_board_is_refused_in_bytes() -> None:
 
 
 @pytest.mark.reference
-@pytest.mark.parametrize(("name", "arena"), [("ic_resnet8", 55008), ("kws_dscnn", 22832)])
-def test_int8_networks_pack_without_calibration_into_less_than_tflite_micro_needs(
+def test_bands_say_what_they_save_and_what_they_cost(call: Call, reference_dir: Path) -> None:
+    model = reference_dir / "models" / "ic_resnet8_int8.tflite"
+    plain = json.loads(call("pack", model, "--patch", "0", "--json")[1])
+    banded = json.loads(call("pack", model, "--patch", "4", "--json")[1])
+    assert plain["patch"] is None and banded["patch"]["arena_before"] == plain["arena_bytes"] > banded["arena_bytes"]
+    assert banded["patch"]["macs_before"] == plain["macs"] and banded["patch"]["macs_after"] == banded["macs"]
+    code, out, _ = call("pack", model, "--patch", "4")
+    assert code == 0
+    assert f"arena {banded['arena_bytes']:,} bytes instead of {plain['arena_bytes']:,}" in out.replace("\n", " ")
+    code, _, err = call("pack", model, "--patch", "1")
+    assert code == 1
+    assert_one_line(err, "needs no less RAM in 1 bands")
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize(("name", "arena"), [("ic_resnet8", 40_000), ("kws_dscnn", 11_000)])
+def test_int8_networks_pack_without_calibration_into_far_less_than_tflite_micro_needs(
     call: Call, reference_dir: Path, name: str, arena: int
 ) -> None:
     model = reference_dir / "models" / f"{name}_int8.tflite"

@@ -118,13 +118,23 @@ def pack(
     """
     if points is None:
         points = find_points(graph) if hooks else []
-    lowered, extra = reorder(lower(graph), points), dict[str, Any]()
-    if bands:
-        patched = patch(lowered, points, bands)
-        if patched is None:
-            raise DhnError(f"'{graph.name}' needs no less RAM in {bands} bands; try another number, or none")
-        lowered, points = patched.lowered, patched.points
-        extra["patch"] = {k: getattr(patched, k) for k in ("bands", "ops", "macs_before", "macs_after")}
+    lowered = reorder(lower(graph), points)
+    plain = _packed(lowered, points, arch, latency, policy)
+    if not bands:
+        return plain
+    patched = patch(lowered, points, bands)
+    found = _packed(patched.lowered, patched.points, arch, latency, policy) if patched else plain
+    if patched is None or found.arena_bytes >= plain.arena_bytes:
+        raise DhnError(f"'{graph.name}' needs no less RAM in {bands} bands; try another number, or none")
+    facts = {name: getattr(patched, name) for name in ("bands", "ops", "macs_before", "macs_after")}
+    found.extra["patch"] = {**facts, "arena_before": plain.arena_bytes}
+    return found
+
+
+def _packed(
+    lowered: Lowered, points: list[HookPoint], arch: str, latency: LatencyModel | None, policy: Policy | None
+) -> Pack:
+    graph = lowered.graph
     lowered, choices = choose(lowered, arch, latency, policy, points)
     steps = steps_of(lowered, points)
     memory = place(lowered, points, steps)
@@ -143,7 +153,7 @@ def pack(
         steps,
         memory.lower_bound,
         graph.source,
-        {"writers": _writers(lowered), **extra},
+        {"writers": _writers(lowered)},
         memory.proven_optimal,
         lowered,
     )
@@ -172,18 +182,20 @@ BANDS = (2, 3, 4, 6, 8, 12, 16)
 def pack_within(
     graph: Graph, arch: str, ram_bytes: int, *, latency: LatencyModel | None = None, policy: Policy | None = None
 ) -> Pack:
-    """`pack` in the fewest bands with which the arena takes at most `ram_bytes`; in none where no number does that."""
-    plain = pack(graph, arch, latency=latency, policy=policy)
-    if plain.arena_bytes <= ram_bytes:
-        return plain
+    """`pack`; in the fewest bands with which the arena takes at most `ram_bytes`, if whole it takes more.
+
+    Where no number of bands is enough, the pack with the smallest arena.
+    """
+    best = pack(graph, arch, latency=latency, policy=policy)
     for bands in BANDS:
+        if best.arena_bytes <= ram_bytes:
+            break
         try:
             found = pack(graph, arch, latency=latency, policy=policy, bands=bands)
         except DhnError:
             continue
-        if found.arena_bytes <= ram_bytes:
-            return found
-    return plain
+        best = min(best, found, key=lambda p: p.arena_bytes)
+    return best
 
 
 def _writers(lowered: Lowered) -> dict[str, int]:

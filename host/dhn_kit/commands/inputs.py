@@ -157,12 +157,19 @@ def policy_of(
     return policy if flash_budget is None else dataclasses.replace(policy, flash_budget=flash_budget)
 
 
-def packed_for(graph: Graph, board: Board, policy: Policy | None = None) -> Pack:
-    """The quantised graph packed for the board, kernels chosen by its latency model."""
-    from dhn_kit.latency import load_latency
-    from dhn_kit.pack import pack
+def packed_for(graph: Graph, board: Board, policy: Policy | None = None, bands: int | None = None) -> Pack:
+    """The quantised graph packed for the board, kernels chosen by its latency model.
 
-    return pack(graph, board.flavour, latency=load_latency(board.name), policy=policy or policy_of(board))
+    ``bands`` None: the first operators run in bands of rows only where the arena would not fit the board otherwise;
+    0: never.
+    """
+    from dhn_kit.latency import load_latency
+    from dhn_kit.pack import pack, pack_within
+
+    latency, policy = load_latency(board.name), policy or policy_of(board)
+    if bands is not None:
+        return pack(graph, board.flavour, latency=latency, policy=policy, bands=bands)
+    return pack_within(graph, board.flavour, board.memory.ram_bytes, latency=latency, policy=policy)
 
 
 def _random_data(graph: Graph) -> tuple[Array, None]:

@@ -179,6 +179,7 @@ def pack(
     ram_first: options.RamFirst = False,
     goal: options.Goal = "cycles",
     kernel: options.Kernels = None,
+    patch: options.Patch = None,
     json: options.Json = False,
 ) -> None:
     """Quantise a network and pack it as a program for a board.
@@ -192,6 +193,7 @@ def pack(
       dhn-kit pack model.onnx --calib calib.npz --method mse -o model.dhn
       dhn-kit pack model.tflite --board posix -o model.dhn
       dhn-kit pack model.tflite --flash-budget 120000 -o small.dhn
+      dhn-kit pack model.tflite --patch 4 -o thrifty.dhn
     """
     from dhn_kit.inspection import multiplies
 
@@ -199,7 +201,8 @@ def pack(
     writable_file(output)
     quantized = load_quantized(*model_and_calib(model, calib), method)
     with console.busy("packing"):
-        packed = packed_for(quantized.graph, target, policy_of(target, flash_budget, goal, kernel, ram_first))
+        policy = policy_of(target, flash_budget, goal, kernel, ram_first)
+        packed = packed_for(quantized.graph, target, policy, patch)
     check_fit(packed, target)
     try:
         packed.save(output)
@@ -215,6 +218,7 @@ def pack(
         "cycles": round(sum(op.cycles for op in packed.ops)),
         "macs": sum(multiplies(op) for op in packed.ops),
         "hook_points": len(packed.points),
+        "patch": packed.extra.get("patch"),
     }
     if json:
         console.emit_json(result)
@@ -223,13 +227,25 @@ def pack(
         f"{output}: {result['flash_bytes']:,} bytes of flash, {packed.arena_bytes:,} bytes of arena "
         f"(lower bound {packed.arena_lower_bound:,}), {result['macs']:,} MACs, {len(packed.points)} hook points"
     )
+    if result["patch"]:
+        console.line(_patch_text(packed))
+
+
+def _patch_text(packed: packing.Pack) -> str:
+    facts = packed.extra["patch"]
+    more = facts["macs_after"] - facts["macs_before"]
+    return (
+        f"the first {facts['ops']} operators run in {facts['bands']} bands of rows: arena {packed.arena_bytes:,} bytes "
+        f"instead of {facts['arena_before']:,}, {more:,} MACs more ({more / facts['macs_before']:.1%}); "
+        f"hook points within them are left out"
+    )
 
 
 def check_fit(packed: packing.Pack, board: boards.Board) -> None:
     """DhnError if the board's memories cannot hold the pack and its arena; code and stack come on top."""
     for what, needed, there, remedy in (
         ("flash", len(packed.data), board.memory.flash_bytes, "use fewer weights"),
-        ("RAM", packed.arena_bytes, board.memory.ram_bytes, "use smaller feature maps"),
+        ("RAM", packed.arena_bytes, board.memory.ram_bytes, "try --ram-first or --patch, use smaller feature maps"),
     ):
         if needed > there:
             raise DhnError(

@@ -59,6 +59,16 @@ FlashBudget = Annotated[
 RamFirst = Annotated[
     bool, typer.Option("--ram-first", help="Take the kernels with which the arena is smallest, then the fastest.")
 ]
+Patch = Annotated[
+    int | None,
+    typer.Option(
+        "--patch",
+        metavar="BANDS",
+        min=0,
+        help="Run the first operators in so many bands of rows: less RAM, some rows twice. 0: never. "
+        "Default: where the arena would not fit the board otherwise.",
+    ),
+]
 Goal = Annotated[
     Literal["cycles", "instructions"],
     typer.Option("--goal", help="What the choice of kernels minimises: estimated cycles or executed instructions."),
