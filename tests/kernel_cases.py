@@ -66,6 +66,11 @@ class Numbers:
 
 PLAIN = Numbers()
 RELU = Numbers(zps=(-128, -128), relu=True)
+#: Weights that packed kernels take.
+NARROW: dict[str, Numbers] = {
+    "four bits": Numbers("saturating", (-128, 5), weights="four bits"),
+    "two bits": Numbers("saturating", (-3, 5), weights="two bits"),
+}
 #: What every kind of kernel must survive besides ordinary values.
 EXTREMES: dict[str, Numbers] = {
     "relu": RELU,
@@ -83,12 +88,15 @@ EXTREMES: dict[str, Numbers] = {
 
 
 def values_of(kind: str, rng: np.random.Generator, shape: tuple[int, ...], low: int = -128) -> Int8:
-    """int8 bytes: "any", "edges" (only the ends of the range), "high", "low" or "zero"."""
+    """int8 bytes: "any", "edges" (only the ends of the range), "high", "low", "zero", "four bits" or "two bits"."""
     if kind == "edges":
         return rng.choice(np.array([low, 127]), shape).astype(np.int8)
     fixed = {"high": 127, "low": low, "zero": 0}
     if kind in fixed:
         return np.full(shape, fixed[kind], np.int8)
+    bits = {"four bits": 4, "two bits": 2}.get(kind)
+    if bits is not None:
+        return rng.integers(-(1 << bits - 1), 1 << bits - 1, shape).astype(np.int8)
     return rng.integers(low, 128, shape).astype(np.int8)
 
 
@@ -475,6 +483,12 @@ def all_layers() -> tuple[Layer, ...]:
         found += [*odd_convs(n, name), *odd_depthwise(n, name), *odd_fc(n, name)]
         found += [conv((8, 8, 16), 16, n=n, note=name), conv((8, 6, 32), 16, (1, 1), n=n, note=name)]
         found += [fc(128, 20, n=n, note=name), depthwise((9, 9, 16), n=n, note=name)]
+    for name, n in NARROW.items():
+        found += [
+            *odd_convs(n, name),
+            conv((8, 8, 16), 16, n=n, note=name),
+            conv((8, 6, 32), 16, (1, 1), n=n, note=name),
+        ]
     by_name = {layer.name: layer for layer in found}
     return tuple(by_name.values())
 

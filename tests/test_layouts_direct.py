@@ -80,3 +80,16 @@ def test_channels_that_never_leave_their_zero_point_lose_their_weights() -> None
     layer.shift[0], layer.mult[1] = -25, 0
     made = prepare(all_by_name()["dhn_conv_s8__armv7em"], layer)
     assert not any(made.consts["weight"])
+
+
+def test_packed_weights_must_fit_their_bits() -> None:
+    four, two = (all_by_name()[f"dhn_conv_{w}_s8__armv7em"] for w in ("w4", "w2"))
+    weight = np.zeros((2, 1, 1, 4))
+    weight[0, 0, 0] = (-8, 7, 1, 2)
+    made = prepare(four, call(weight))
+    assert made.consts["weight"] == (0x10208070).to_bytes(4, "little")
+    with pytest.raises(Unfit, match="weights from -8 to 7 need more than 2 bits"):
+        prepare(two, call(weight))
+    weight[1, 0, 0, 3] = 8
+    with pytest.raises(Unfit, match="more than 4 bits"):
+        prepare(four, call(weight))

@@ -52,7 +52,7 @@ static void group(const dhn_group_t *g, int8_t *out, int32_t count)
     }
 }
 
-static const dhn_tile_t tile = {3, dhn_gather3, group};
+static const dhn_tile_t tile = {3, 1, dhn_gather3, group};
 
 dhn_kernel_fn dhn_conv_any_s8__armv7em;
 void dhn_conv_any_s8__armv7em(const void *params, const dhn_io_t *io)

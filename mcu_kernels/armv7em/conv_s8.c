@@ -2,7 +2,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "conv_walk.h"
 
-static const dhn_tile_t tile = {3, dhn_gather3, dhn_group_w8};
+static const dhn_tile_t tile = {3, 1, dhn_gather3, dhn_group_w8};
 
 dhn_kernel_fn dhn_conv_s8__armv7em;
 void dhn_conv_s8__armv7em(const void *params, const dhn_io_t *io)

@@ -2,7 +2,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "conv_walk.h"
 
-static const dhn_tile_t tile = {2, dhn_gather2, dhn_group_w16};
+static const dhn_tile_t tile = {2, 1, dhn_gather2, dhn_group_w16};
 
 dhn_kernel_fn dhn_conv_w16_s8__armv7em;
 void dhn_conv_w16_s8__armv7em(const void *params, const dhn_io_t *io)

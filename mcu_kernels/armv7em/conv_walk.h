@@ -14,17 +14,19 @@ enum { DHN_WALK_PIXELS = 3 }; /* at most */
 /* A register tile. The walks below are inlined with a constant one, so that its fields cost nothing. */
 typedef struct {
     int32_t pixels;
+    int32_t quads; /* that a step takes; behind the last one, weights are zero */
     uint32_t *(*gather)(uint32_t *to, const int8_t *const from[], int32_t quads);
     void (*group)(const dhn_group_t *g, int8_t *out, int32_t count);
 } dhn_tile_t;
 
 #define DHN_INLINE static inline __attribute__((always_inline))
 
-DHN_INLINE dhn_group_t dhn_walk_group(const dhn_conv_t *p, const dhn_io_t *io, int32_t quads, int32_t pixels)
+DHN_INLINE dhn_group_t dhn_walk_group(const dhn_tile_t *t, const dhn_conv_t *p, const dhn_io_t *io, int32_t quads)
 {
     dhn_group_t g;
+    g.steps = (uint32_t)((quads + t->quads - 1) / t->quads);
     g.x = io->scratch;
-    g.x_end = g.x + quads * 4 * pixels;
+    g.x_end = g.x + (int32_t)g.steps * t->quads * 4 * t->pixels;
     g.weight = (const int8_t *)(io->consts + p->weight);
     g.pair = (const void *)(io->consts + p->bias);
     g.pair_end = g.pair + p->out_c / 2;
@@ -32,7 +34,6 @@ DHN_INLINE dhn_group_t dhn_walk_group(const dhn_conv_t *p, const dhn_io_t *io, i
     g.out_zp = p->out_zp;
     g.act_min = p->act_min;
     g.act_max = p->act_max;
-    g.steps = (uint32_t)quads;
     return g;
 }
 
@@ -121,8 +122,8 @@ DHN_INLINE void dhn_gather_taps(const dhn_tile_t *t, const dhn_conv_t *p, const 
 DHN_INLINE void dhn_walk_taps(const dhn_tile_t *t, const dhn_conv_t *p, const dhn_io_t *io)
 {
     int32_t const depth = p->kh * p->kw * p->in_c;
-    dhn_group_t const g = dhn_walk_group(p, io, depth / 4, t->pixels);
-    int8_t *const zeros = (int8_t *)io->scratch + 2 * t->pixels * depth;
+    dhn_group_t const g = dhn_walk_group(t, p, io, depth / 4);
+    int8_t *const zeros = (int8_t *)io->scratch + 2 * (g.x_end - g.x);
     memset(zeros, p->in_zp, p->in_c);
     int8_t *out = io->out;
     dhn_window_t w[DHN_WALK_PIXELS] = {dhn_window_first(p)};
@@ -198,8 +199,8 @@ static inline void dhn_gather_bytes(const dhn_conv_t *p, const int8_t *in, dhn_w
 DHN_INLINE void dhn_walk_bytes(const dhn_tile_t *t, const dhn_conv_t *p, const dhn_io_t *io)
 {
     int32_t const quads = (p->kh * p->kw * p->in_c + 3) / 4;
-    dhn_group_t const g = dhn_walk_group(p, io, quads, t->pixels);
-    int8_t *bytes[DHN_WALK_PIXELS] = {(int8_t *)io->scratch + quads * 8 * t->pixels};
+    dhn_group_t const g = dhn_walk_group(t, p, io, quads);
+    int8_t *bytes[DHN_WALK_PIXELS] = {(int8_t *)io->scratch + 2 * (g.x_end - g.x)};
     for (int32_t i = 1; i < t->pixels; i++) {
         bytes[i] = bytes[i - 1] + 4 * quads;
     }
@@ -234,7 +235,7 @@ DHN_INLINE const int8_t *dhn_next_pixel(dhn_pixel_t *at, const dhn_conv_t *p)
 /* 1x1 without padding, in_c a multiple of 4. Scratch: the buffer. */
 DHN_INLINE void dhn_walk_pixels(const dhn_tile_t *t, const dhn_conv_t *p, const dhn_io_t *io)
 {
-    dhn_group_t const g = dhn_walk_group(p, io, p->in_c / 4, t->pixels);
+    dhn_group_t const g = dhn_walk_group(t, p, io, p->in_c / 4);
     dhn_pixel_t at = {io->in0, p->out_w};
     const int8_t *from[DHN_WALK_PIXELS];
     int8_t *out = io->out;

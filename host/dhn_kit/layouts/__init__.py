@@ -16,6 +16,8 @@ LAYOUTS: dict[str, Layout] = {
     "conv_s8": direct.conv_s8,
     "conv_w16": direct.conv_w16,
     "conv_any": direct.conv_any,
+    "conv_w4": direct.conv_w4,
+    "conv_w2": direct.conv_w2,
     "depthwise_3x3": depthwise.depthwise_3x3,
     "fc_pairs": fully_connected.fc_pairs,
     "add_shifted": add.add_shifted,

@@ -130,3 +130,32 @@ def conv_any(call: Call) -> Prepared:
     _check_sums(by_depth)
     consts = {"weight": _merged(by_depth).tobytes(), "bias": rows.astype("<i4").tobytes()}
     return Prepared(call.record, call.values, consts)
+
+
+def _packed(call: Call, bits: int) -> Prepared:
+    """Words of fields from the highest bits of each lane down: channels A and B of two depths, then of the next two."""
+    call = _without_dead(call)
+    by_depth = _by_depth(call).astype(np.int64)
+    if by_depth.min() < -(1 << bits - 1) or by_depth.max() >= 1 << bits - 1:
+        raise Unfit(f"weights from {by_depth.min()} to {by_depth.max()} need more than {bits} bits")
+    bound = int(128 * np.abs(by_depth).sum(axis=1).max()) << 16 - bits
+    if bound >= 1 << 31:
+        raise Unfit(f"sums of up to {bound >> 16 - bits} need more than {16 + bits} bits")
+    depths = 32 // (2 * bits)
+    by_depth = np.pad(by_depth, ((0, 0), (0, -by_depth.shape[1] % depths)))
+    # (pairs of channels, steps, pairs of depths, lane, channel)
+    fields = by_depth.reshape(len(by_depth) // 2, 2, -1, depths // 2, 2).transpose(0, 2, 3, 4, 1)
+    place = 16 * np.arange(2).reshape(2, 1) + 16 - bits * (1 + np.arange(2))
+    place = place - 2 * bits * np.arange(depths // 2).reshape(-1, 1, 1)
+    words = ((fields & (1 << bits) - 1) << place).sum(axis=(2, 3, 4)).astype("<u4")
+    return Prepared(call.record, call.values, {"weight": words.tobytes(), "bias": _pairs(call).astype("<i4").tobytes()})
+
+
+def conv_w4(call: Call) -> Prepared:
+    """Weights of four bits, four depths of two channels in a word."""
+    return _packed(call, 4)
+
+
+def conv_w2(call: Call) -> Prepared:
+    """Weights of two bits, eight depths of two channels in a word."""
+    return _packed(call, 2)
