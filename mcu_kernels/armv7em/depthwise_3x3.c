@@ -1,222 +1,286 @@
-/* Depthwise 3x3, stride 1 and 2, channels in multiples of 4: four channels at a time through three int16 lines. */
+/* Depthwise 3x3, stride 1 and 2, channels in multiples of 4: four channels at a time through bands of int16 lines. */
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "depthwise_expand.h"
 #include "depthwise_tile.h"
 #include "dhn_kernels.h"
 #include "dhn_requantize.h"
 
-/* Scratch: a ring of three padded lines of four channels, then the four channels' constants. A line runs along the longer
- * side of the output, so that little is lost to its ends; the filter is stored transposed where that is the height.
+/* Scratch: four planes, one per channel, of the input lines that a band of output lines needs, padded with the zero point;
+ * then the four channels' constants. The lines that two bands share are moved up from one band to the next.
  *
- * In place: all lines of four channels are finished before the next four begin, and output line y overwrites, of these
- * channels alone, input line y, which was expanded into the ring no later than for output line y itself. */
+ * In place, where input and output have the same size: all lines of four channels are finished before the next four begin,
+ * and of these channels alone output line y overwrites input line y, which the band holds since before line y. */
 
-enum { CHANNELS = 4, LINES = 3 };
+enum { CHANNELS = 4, TAPS = 3 };
 
 /* As the pack holds it: rows of (w0, w1, w2, extra). round = 0 marks a channel whose multiplier the fused arithmetic does
  * not cover: scale is then the multiplier and `extra` of row 0 the shift. */
 typedef struct {
-    int8_t w[LINES][4];
-    int32_t bias, scale, round;
+    int8_t w[TAPS][4];
+    dhn_fused_t fused;
 } weights_t;
 
-/* The image as lines of positions, whichever of the two is the height. */
+/* What differs between the kernels below. */
 typedef struct {
-    int32_t lines, positions;         /* of the input */
-    int32_t line_step, step;          /* bytes from one line, one position, to the next */
-    int32_t out_lines, out_positions; /* of the output */
-    int32_t out_line_step, out_step;
-    int32_t pad_line, pad;
-    int32_t pitch; /* positions of a line in the ring */
-    int32_t stride, zp;
-} view_t;
+    int32_t stride;
+    int32_t pitch; /* positions of a line in scratch */
+    int32_t band;  /* output lines, an even number */
+    int32_t plane; /* positions of a plane: the input lines of a band */
+    dhn_depthwise_band_fn *tile;
+    dhn_depthwise_expand_fn *expand;
+} shape_t;
 
-static view_t view_of(const dhn_conv_t *p)
-{
-    int32_t const c = p->in_c;
-    int32_t const in_row = p->in_w * c;
-    int32_t const out_row = p->out_w * c;
-    int32_t const s = p->stride_h;
-    view_t v;
-    if (p->out_h > p->out_w) {
-        v = (view_t){p->in_w, p->in_h, c, in_row, p->out_w, p->out_h, c, out_row, p->pad_l, p->pad_t, 0, s, p->in_zp};
-    } else {
-        v = (view_t){p->in_h, p->in_w, in_row, c, p->out_h, p->out_w, out_row, c, p->pad_t, p->pad_l, 0, s, p->in_zp};
-    }
-    v.pitch = (v.out_positions + 1) / 2 * 2 * s + 2;
-    return v;
-}
+typedef struct {
+    const dhn_conv_t *p;
+    const int8_t *in;
+    int8_t *out;
+    int16_t *planes;
+    dhn_depthwise_channel_t *channel;
+    uint32_t zp_pair;
+} job_t;
 
-static void fill(int16_t *to, int32_t count, int32_t value)
+#define PLANE(stride, pitch, band) ((((band) - 1) * (stride) + TAPS) * (pitch))
+
+static void fill_line(const shape_t *s, const job_t *j, int32_t n, int16_t *to)
 {
-    uint32_t const pair = dhn_lanes(value, value);
-    for (int32_t i = 0; i < count; i += 2) {
-        dhn_store32(to + i, pair);
+    for (int32_t i = 0; i < n; i += 2, to += 2) {
+        dhn_store32(to, j->zp_pair);
+        dhn_store32(to + s->plane, j->zp_pair);
+        dhn_store32(to + 2 * s->plane, j->zp_pair);
+        dhn_store32(to + 3 * s->plane, j->zp_pair);
     }
 }
 
-static void expand_one(const int8_t *in, int16_t *to, int32_t pitch)
+/* Words are aligned, so a line that begins at an odd position has its first one alone. */
+static void expand_lines(const shape_t *s, const int8_t *in, int32_t n, int32_t lines, int16_t *to, const dhn_conv_t *p)
 {
+    dhn_depthwise_lines_t t;
+    t.in = in;
+    t.step = p->in_c;
+    t.to = to;
+    t.line_step = p->in_w * p->in_c;
+    t.lines = lines;
+    int32_t const head = (((uintptr_t)to & 2u) != 0u && n > 0) ? 1 : 0;
+    t.pair_bytes = ((n - head) & ~1) * (int32_t)sizeof(int16_t);
+    t.singles = head + 2 * ((n - head) & 1);
+    s->expand(&t);
+}
+
+static inline int32_t lower(int32_t a, int32_t b)
+{
+    return (a < b) ? a : b;
+}
+
+/* Lines first .. last - 1, counted from the upper padding, of which `at` is the place in a plane of line `first`. What lies
+ * beside the image stays as it was filled. */
+static void load_lines(const shape_t *s, const job_t *j, int32_t first, int32_t last, int16_t *to)
+{
+    const dhn_conv_t *const p = j->p;
+    int32_t const pad = lower(p->pad_l, s->pitch);
+    int32_t const n = lower(p->in_w, s->pitch - pad);
+    int32_t const row = p->in_w * p->in_c;
+    int32_t const bottom = p->pad_t + p->in_h;
+    for (; first < last && first < p->pad_t; first++, to += s->pitch) {
+        fill_line(s, j, pad + n, to);
+    }
+    if (first < last && first < bottom) {
+        int32_t const lines = lower(last, bottom) - first;
+        expand_lines(s, j->in + (first - p->pad_t) * row, n, lines, to + pad, p);
+        first += lines;
+        to += lines * s->pitch;
+    }
+    for (; first < last; first++, to += s->pitch) {
+        fill_line(s, j, pad + n, to);
+    }
+}
+
+/* The last lines of a full band become the first of the next. */
+static void move_up(const shape_t *s, const job_t *j)
+{
+    int32_t const lines = TAPS - s->stride;
+    int32_t const from = s->band * s->stride * s->pitch;
+    int32_t const used = (j->p->out_w - 1) * s->stride + TAPS;
     for (int32_t c = 0; c < CHANNELS; c++) {
-        to[c * pitch] = in[c];
+        for (int32_t k = 0; k < lines; k++) {
+            int16_t *const to = j->planes + c * s->plane + k * s->pitch;
+            for (int32_t i = 0; i < used; i += 4) {
+                uint32_t const a = dhn_load32(to + from + i), b = dhn_load32(to + from + i + 2);
+                dhn_store32(to + i, a);
+                dhn_store32(to + i + 2, b);
+            }
+        }
     }
-}
-
-/* Four channels of `n` positions, each channel into a line of its own. 18 instructions for two positions. */
-static void expand(const int8_t *in, int32_t step, int32_t n, int16_t *to, int32_t pitch)
-{
-    if (((uintptr_t)to & 2u) && n > 0) {
-        expand_one(in, to, pitch);
-        in += step, to++, n--;
-    }
-    int16_t *to2 = to + 2 * pitch;
-    for (; n >= 2; n -= 2, in += 2 * step, to += 2, to2 += 2) {
-        uint32_t const a = dhn_load32(in);
-        uint32_t const b = dhn_load32(in + step);
-        uint32_t const a02 = dhn_sxtb16(a), a13 = dhn_sxtb16_ror8(a);
-        uint32_t const b02 = dhn_sxtb16(b), b13 = dhn_sxtb16_ror8(b);
-        dhn_store32(to, dhn_pkhbt(a02, b02));
-        dhn_store32(to + pitch, dhn_pkhbt(a13, b13));
-        dhn_store32(to2, dhn_pkhtb(b02, a02));
-        dhn_store32(to2 + pitch, dhn_pkhtb(b13, a13));
-    }
-    if (n > 0) {
-        expand_one(in, to, pitch);
-    }
-}
-
-/* Line k, counted from the upper padding, into its place in the ring. */
-static void load_line(const view_t *v, const int8_t *in, int32_t k, int16_t *to)
-{
-    int32_t const line = k - v->pad_line;
-    if (line < 0 || line >= v->lines) {
-        fill(to, CHANNELS * v->pitch, v->zp);
-        return;
-    }
-    int32_t const first = (v->pad < v->pitch) ? v->pad : v->pitch;
-    int32_t const room = v->pitch - first;
-    int32_t const n = (v->positions < room) ? v->positions : room;
-    expand(in + line * v->line_step, v->step, n, to + first, v->pitch);
 }
 
 static void prepare(const weights_t *w, dhn_depthwise_channel_t *to)
 {
     for (int32_t c = 0; c < CHANNELS; c++, w++, to++) {
-        to->scale = w->scale;
-        to->round = w->round;
-        to->bias = w->bias;
-        for (int32_t k = 0; k < LINES; k++) {
-            to->pair[2 * k] = dhn_lanes(w->w[k][0], w->w[k][1]);
-            to->pair[2 * k + 1] = dhn_lanes(w->w[k][1], w->w[k][2]);
+        to->fused = w->fused;
+        for (int32_t k = 0; k < TAPS; k++) {
+            uint32_t const row = dhn_load32(w->w[k]);
+            uint32_t const w02 = dhn_sxtb16(row), w1 = dhn_sxtb16_ror8(row);
+            to->pair[2 * k] = dhn_pkhbt(w02, w1);
+            to->pair[2 * k + 1] = (w02 & 0xFFFF0000u) | (w1 & 0xFFFFu);
         }
     }
 }
 
-/* A channel that the fused requantisation does not cover. */
-static void odd_line(const dhn_depthwise_line_t *t, int32_t count, int32_t stride, int32_t shift)
+/* A channel that the fused requantisation does not cover: `count` output lines. */
+static void odd_channel(const shape_t *s, const dhn_depthwise_band_t *t, int32_t columns, int32_t count, int32_t shift)
 {
-    const uint32_t *const w = t->channel->pair;
-    int8_t *out = t->out;
-    shift = dhn_clamp(shift, -31, 30); /* a pack's byte may be anything */
-    for (int32_t i = 0; i < count; i++, out += t->step) {
-        int32_t acc = t->channel->bias;
-        for (int32_t k = 0; k < LINES; k++) {
-            const int16_t *const x = t->line[k] + i * stride;
-            acc += x[0] * dhn_lane0(w[2 * k]) + x[1] * dhn_lane1(w[2 * k]) + x[2] * dhn_lane1(w[2 * k + 1]);
+    int32_t const bounded = dhn_clamp(shift, -31, 30); /* a pack's byte may be anything */
+    for (int32_t y = 0; y < count; y++) {
+        for (int32_t x = 0; x < columns; x++) {
+            const int16_t *in = t->in + (y * s->pitch + x) * s->stride;
+            int32_t acc = t->bias[0];
+            for (int32_t k = 0; k < TAPS; k++, in += s->pitch) {
+                const uint32_t *const w = t->pair + 2 * k;
+                acc += in[0] * dhn_lane0(w[0]) + in[1] * dhn_lane1(w[0]) + in[2] * dhn_lane1(w[1]);
+            }
+            int32_t const y8 = dhn_requantize(acc, t->scale, bounded) + t->out_zp;
+            t->out[y * t->line_step + x * t->step] = dhn_clamp(y8, INT8_MIN, INT8_MAX);
         }
-        *out = dhn_clamp(dhn_requantize(acc, t->channel->scale, shift) + t->out_zp, INT8_MIN, INT8_MAX);
     }
 }
 
-static void even_line(dhn_depthwise_line_t *t, int32_t count, int32_t stride)
+static void fused_channel(const shape_t *s, dhn_depthwise_band_t *t, int32_t count)
 {
-    int32_t const pairs = count & ~1;
-    if (pairs > 0) {
-        t->end = t->line[0] + pairs * stride;
-        (stride == 1) ? dhn_depthwise_line_s1(t) : dhn_depthwise_line_s2(t);
+    t->line_pairs = count / 2;
+    if (t->line_pairs > 0) {
+        s->tile(t);
     }
-    if (count & 1) { /* both outputs of the last turn go to the same byte, the valid one last */
-        for (int32_t k = 0; k < LINES; k++) {
-            t->line[k] += pairs * stride;
-        }
-        t->end = t->line[0] + 2 * stride;
-        t->out += pairs * t->step;
-        t->step = 0;
-        (stride == 1) ? dhn_depthwise_line_s1(t) : dhn_depthwise_line_s2(t);
+    if (count & 1) { /* the second line of the last pair goes where the first follows */
+        int32_t const line_step = t->line_step;
+        t->line_pairs = 1;
+        t->in += (count - 1) * s->stride * s->pitch;
+        t->end += (count - 1) * s->stride * s->pitch;
+        t->out += (count - 1) * line_step;
+        t->line_step = 0;
+        s->tile(t);
+        t->line_step = line_step;
     }
 }
 
-static void clamp_line(const view_t *v, int8_t *out, const dhn_conv_t *p)
+static void clamp_lines(const dhn_conv_t *p, int8_t *out, int32_t pixels)
 {
-    for (int32_t i = 0; i < v->out_positions; i++, out += v->out_step) {
+    for (int32_t i = 0; i < pixels; i++, out += p->out_c) {
         for (int32_t c = 0; c < CHANNELS; c++) {
             out[c] = dhn_clamp(out[c], p->act_min, p->act_max);
         }
     }
 }
 
-static void out_line(const view_t *v, const dhn_conv_t *p, const weights_t *w, const dhn_depthwise_channel_t *channel,
-                     int16_t *const line[LINES], int8_t *out)
+/* Output lines y .. y + count - 1 of four channels, whose input lines are in the planes. */
+static void band(const shape_t *s, const job_t *j, const weights_t *w, int32_t y, int32_t count)
 {
+    const dhn_conv_t *const p = j->p;
+    int32_t const pairs = p->out_w & ~1;
+    int8_t *const out = j->out + y * p->out_w * p->out_c;
+    dhn_depthwise_band_t t;
+    t.step = p->out_c;
+    t.line_step = p->out_w * p->out_c;
+    t.out_zp = p->out_zp;
+    t.next_end = 2 * s->stride * s->pitch * (int32_t)sizeof(int16_t);
+    t.next_in = t.next_end - pairs * s->stride * (int32_t)sizeof(int16_t);
+    t.next_out = 2 * t.line_step - pairs * t.step;
+    t.odd = p->out_w & 1;
     for (int32_t c = 0; c < CHANNELS; c++) {
-        dhn_depthwise_line_t t;
-        t.step = v->out_step;
-        t.out_zp = p->out_zp;
-        t.channel = channel + c;
+        const dhn_depthwise_channel_t *const channel = j->channel + c;
+        t.bias[0] = t.bias[1] = channel->fused.bias;
+        t.scale = channel->fused.scale;
+        t.round = channel->fused.round;
+        t.pair = channel->pair;
+        t.in = j->planes + c * s->plane;
+        t.end = t.in + pairs * s->stride;
         t.out = out + c;
-        for (int32_t k = 0; k < LINES; k++) {
-            t.line[k] = line[k] + c * v->pitch;
-        }
-        if (w[c].round == 0) {
-            odd_line(&t, v->out_positions, v->stride, w[c].w[0][3]);
+        if (t.round == 0) {
+            odd_channel(s, &t, p->out_w, count, w[c].w[0][3]);
         } else {
-            even_line(&t, v->out_positions, v->stride);
+            fused_channel(s, &t, count);
         }
     }
     if (p->act_min > INT8_MIN || p->act_max < INT8_MAX) {
-        clamp_line(v, out, p);
+        clamp_lines(p, out, count * p->out_w);
     }
 }
 
-static void four_channels(const view_t *v, const dhn_conv_t *p, const int8_t *in, const weights_t *w, int16_t *ring,
-                          int8_t *out)
+static void four_channels(const shape_t *s, const job_t *j, const weights_t *w)
 {
-    int32_t const line_size = CHANNELS * v->pitch;
-    int16_t *line[LINES] = {ring, ring + line_size, ring + 2 * line_size};
-    dhn_depthwise_channel_t *const channel = (void *)(ring + LINES * line_size);
-    prepare(w, channel);
-    for (int32_t y = 0; y < v->out_lines; y++) {
-        for (int32_t k = (y == 0) ? 0 : LINES - v->stride; k < LINES; k++) {
-            load_line(v, in, y * v->stride + k, line[k]);
+    int32_t const kept = TAPS - s->stride;
+    prepare(w, j->channel);
+    for (int32_t y = 0; y < j->p->out_h; y += s->band) {
+        int32_t const left = j->p->out_h - y;
+        int32_t const count = (left < s->band) ? left : s->band;
+        if (y > 0) {
+            move_up(s, j);
         }
-        out_line(v, p, w, channel, line, out + y * v->out_line_step);
-        int16_t *const oldest[2] = {line[0], line[1]};
-        for (int32_t k = 0; k < LINES; k++) { /* the ring turns by the stride */
-            line[k] = (k + v->stride < LINES) ? line[k + v->stride] : oldest[k + v->stride - LINES];
-        }
+        int32_t const have = (y == 0) ? 0 : kept;
+        int32_t const top = y * s->stride;
+        load_lines(s, j, top + have, top + (count - 1) * s->stride + TAPS, j->planes + have * s->pitch);
+        band(s, j, w, y, count);
     }
 }
 
-static void run(const dhn_conv_t *p, const dhn_io_t *io)
+static void run(const shape_t *s, const dhn_conv_t *p, const dhn_io_t *io)
 {
-    view_t const v = view_of(p);
     const weights_t *const w = (const void *)(io->consts + p->weight);
-    int16_t *const ring = io->scratch;
-    fill(ring, LINES * CHANNELS * v.pitch, v.zp); /* the padding at both ends of a line stays */
+    job_t j = {p, io->in0, io->out, io->scratch, NULL, dhn_lanes(p->in_zp, p->in_zp)};
+    j.channel = (void *)(j.planes + CHANNELS * s->plane);
+    fill_line(s, &j, s->plane, j.planes);
     for (int32_t c = 0; c < p->in_c; c += CHANNELS) {
-        four_channels(&v, p, io->in0 + c, w + c, ring, io->out + c);
+        four_channels(s, &j, w + c);
+        j.in += CHANNELS;
+        j.out += CHANNELS;
     }
 }
 
-/* Stride 1 over an image of the same size: in place. */
-dhn_kernel_fn dhn_depthwise_3x3_same_s8__armv7em;
-void dhn_depthwise_3x3_same_s8__armv7em(const void *params, const dhn_io_t *io)
+static const shape_t s1_narrow = {1,
+                                  DHN_DEPTHWISE_NARROW,
+                                  14,
+                                  PLANE(1, DHN_DEPTHWISE_NARROW, 14),
+                                  dhn_depthwise_s1_narrow,
+                                  dhn_depthwise_expand_s1_narrow};
+
+static const shape_t s1_wide = {
+    1, DHN_DEPTHWISE_WIDE, 4, PLANE(1, DHN_DEPTHWISE_WIDE, 4), dhn_depthwise_s1_wide, dhn_depthwise_expand_s1_wide};
+
+static const shape_t s2_narrow = {2,
+                                  DHN_DEPTHWISE_NARROW,
+                                  4,
+                                  PLANE(2, DHN_DEPTHWISE_NARROW, 4),
+                                  dhn_depthwise_s2_narrow,
+                                  dhn_depthwise_expand_s2_narrow};
+
+static const shape_t s2_wide = {
+    2, DHN_DEPTHWISE_WIDE, 2, PLANE(2, DHN_DEPTHWISE_WIDE, 2), dhn_depthwise_s2_wide, dhn_depthwise_expand_s2_wide};
+
+/* Stride 1. `same`: over an image of the same size, in place. */
+dhn_kernel_fn dhn_depthwise_3x3_same_narrow_s8__armv7em;
+void dhn_depthwise_3x3_same_narrow_s8__armv7em(const void *params, const dhn_io_t *io)
 {
-    run(params, io);
+    run(&s1_narrow, params, io);
 }
 
-/* Any size, stride 1 or 2. */
-dhn_kernel_fn dhn_depthwise_3x3_s8__armv7em;
-void dhn_depthwise_3x3_s8__armv7em(const void *params, const dhn_io_t *io)
+dhn_kernel_fn dhn_depthwise_3x3_same_wide_s8__armv7em;
+void dhn_depthwise_3x3_same_wide_s8__armv7em(const void *params, const dhn_io_t *io)
 {
-    run(params, io);
+    run(&s1_wide, params, io);
+}
+
+dhn_kernel_fn dhn_depthwise_3x3_s1_s8__armv7em;
+void dhn_depthwise_3x3_s1_s8__armv7em(const void *params, const dhn_io_t *io)
+{
+    run(&s1_wide, params, io);
+}
+
+dhn_kernel_fn dhn_depthwise_3x3_s2_narrow_s8__armv7em;
+void dhn_depthwise_3x3_s2_narrow_s8__armv7em(const void *params, const dhn_io_t *io)
+{
+    run(&s2_narrow, params, io);
+}
+
+dhn_kernel_fn dhn_depthwise_3x3_s2_wide_s8__armv7em;
+void dhn_depthwise_3x3_s2_wide_s8__armv7em(const void *params, const dhn_io_t *io)
+{
+    run(&s2_wide, params, io);
 }

@@ -9,19 +9,14 @@ from dhn_kit.layouts import common
 from dhn_kit.layouts.common import Call, Prepared
 
 
-def transposed(call: Call) -> bool:
-    """Whether the kernel's lines run along the height, as the kernel decides it too."""
-    return bool(call.values["out_h"] > call.values["out_w"])
-
-
 def depthwise_3x3(call: Call) -> Prepared:
-    """Per channel 24 bytes: three lines of (w0, w1, w2, extra), bias, scale, round; extra of line 0 is the shift."""
+    """Per channel 24 bytes: three rows of (w0, w1, w2, extra), bias, scale, round; extra of row 0 is the shift."""
     assert call.weight is not None
     kh, kw, channels = call.weight.shape
     assert (kh, kw) == (3, 3)
     rows = common.rows_with_exceptions(call)
     table = np.zeros(channels, np.dtype([("w", "i1", (3, 4)), ("row", "<i4", 3)]))
-    table["w"][:, :, :3] = call.weight.transpose(2, 1, 0) if transposed(call) else call.weight.transpose(2, 0, 1)
+    table["w"][:, :, :3] = call.weight.transpose(2, 0, 1)
     table["w"][:, 0, 3] = rows[:, 3]
     table["row"] = rows[:, :3]
     return Prepared(call.record, call.values, {"weight": table.tobytes()})
