@@ -84,8 +84,15 @@ def test_the_output_may_trail_the_input_by_one_row_of_equal_images_only(differen
     kernel = all_by_name()["dhn_conv_winograd_4x4_s8__armv7em"]
     values = dict(call_of(np.ones((4, 3, 3, 4), np.int8)).values)
     assert kernel.lead_bytes(values) == 8 * 4
-    far = kernel.lead_bytes({**values, **different})
-    assert far is not None and far >= 8 * 8 * 4
+    values |= different
+    far = kernel.lead_bytes(values)
+    assert far is not None and far >= values["out_h"] * values["out_w"] * values["out_c"]
+
+
+def test_missing_channels_of_four_are_zero() -> None:
+    kernel = all_by_name()["dhn_conv_winograd_4x4_lean_s8__armv7em"]
+    weight = np.frombuffer(prepare(kernel, call_of(np.ones((2, 3, 3, 5)))).consts["weight"], np.int8)
+    assert np.array_equal(weight.reshape(2, 2, 9, 4)[0, :, 0], [[1, 1, 1, 1], [1, 0, 0, 0]])
 
 
 def test_lean_weights_take_no_more_bytes() -> None:

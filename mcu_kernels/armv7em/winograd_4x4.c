@@ -7,8 +7,8 @@
 /* Transformed weights from the pack. */
 static void multiply(const wino_t *w, const dhn_io_t *io, int32_t o)
 {
-    const uint8_t *const u = io->consts + w->p->weight + (uint32_t)o * w->p->in_c * DHN_WINO_FREQUENCIES * 2u;
-    dhn_wino_sums(w->slots, u, w->p->in_c / 2u, w->slots + DHN_WINO_FREQUENCIES * w->at.step);
+    const uint8_t *const u = io->consts + w->p->weight + (uint32_t)(o * w->in_c) * DHN_WINO_FREQUENCIES * 2u;
+    dhn_wino_sums(w->slots, u, (uint32_t)w->in_c / 2u, w->slots + DHN_WINO_FREQUENCIES * w->at.step);
 }
 
 /* Weights transformed on the way, once per batch. */
@@ -16,9 +16,9 @@ static void multiply_lean(const wino_t *w, const dhn_io_t *io, int32_t o)
 {
     const int8_t *const weight = (const int8_t *)(io->consts + w->p->weight);
     for (int32_t i = 0; i < 2; i++) {
-        dhn_wino_weights(weight + (o + i) * 9 * w->p->in_c, w->slots + 16 + 4 * i, &w->at, w->p->in_c / 4u);
+        dhn_wino_weights(weight + (o + i) * 9 * w->in_c, w->slots + 16 + 4 * i, &w->at, (uint32_t)w->in_c / 4u);
     }
-    dhn_wino_sums_inside(w->slots, w->p->in_c / 2u, w->slots + DHN_WINO_FREQUENCIES * w->at.step);
+    dhn_wino_sums_inside(w->slots, (uint32_t)w->in_c / 2u, w->slots + DHN_WINO_FREQUENCIES * w->at.step);
 }
 
 dhn_kernel_fn dhn_conv_winograd_4x4_s8__armv7em;

@@ -45,8 +45,8 @@ static void dhn_wino_outputs(const uint8_t *sums, int8_t *out, const dhn_wino_ch
 
 static void multiply(const wino_t *w, const dhn_io_t *io, int32_t o)
 {
-    const uint8_t *const u = io->consts + w->p->weight + (uint32_t)o * w->p->in_c * DHN_WINO_FREQUENCIES * 2u;
-    dhn_wino_sums(w->slots, u, w->p->in_c / 2u, w->slots + DHN_WINO_FREQUENCIES * w->at.step);
+    const uint8_t *const u = io->consts + w->p->weight + (uint32_t)(o * w->in_c) * DHN_WINO_FREQUENCIES * 2u;
+    dhn_wino_sums(w->slots, u, (uint32_t)w->in_c / 2u, w->slots + DHN_WINO_FREQUENCIES * w->at.step);
 }
 
 dhn_kernel_fn dhn_conv_winograd_4x4_s8__portable;

@@ -22,7 +22,8 @@ typedef struct {
     uint32_t *middle; /* column transforms of one window */
     int8_t *kept;     /* 6 pixels: the first column of the window after a batch */
     int32_t kept_x, kept_y;
-    bool copy;      /* the input cannot be read where it lies */
+    int32_t in_c; /* of the slots: rounded up to 4; weights of the channels in excess are zero, whatever their pixels */
+    bool copy;    /* the input cannot be read in words where it lies */
     uint32_t zeros; /* four channels of padding */
     dhn_wino_place_t at;
 } wino_t;
@@ -41,7 +42,7 @@ static void keep_column(wino_t *w, window_t next)
     w->kept_y = next.y - w->p->pad_t;
     w->kept_x = next.x - w->p->pad_l;
     int8_t *to = w->kept;
-    for (int32_t y = w->kept_y; y < w->kept_y + 6; y++, to += in_c) {
+    for (int32_t y = w->kept_y; y < w->kept_y + 6; y++, to += w->in_c) {
         if (y >= 0 && y < in_h && w->kept_x >= 0 && w->kept_x < in_w) {
             memcpy(to, w->in + (y * in_w + w->kept_x) * in_c, (size_t)in_c);
         } else {
@@ -50,8 +51,35 @@ static void keep_column(wino_t *w, window_t next)
     }
 }
 
+/* Up to four channels of a pixel. */
+static inline uint32_t pixel_word(const int8_t *p, int32_t channels)
+{
+    uint32_t word = (uint8_t)p[0];
+    if (channels >= 4) {
+        memcpy(&word, p, sizeof word);
+        return word;
+    }
+    for (int32_t i = 1; i < channels; i++) {
+        word |= (uint32_t)(uint8_t)p[i] << (8 * i);
+    }
+    return word;
+}
+
+/* Words of `count` columns; rows outside the image are padding. */
+static void copy_columns(const wino_t *w, int32_t y, int32_t channels, const int8_t *from, int32_t count, uint32_t *to)
+{
+    int32_t const in_h = w->p->in_h, in_c = w->p->in_c;
+    for (int32_t i = 0; i < 6; i++, from += w->p->in_w * in_c, to += DHN_WINO_COLUMNS) {
+        bool const inside = y + i >= 0 && y + i < in_h;
+        const int8_t *p = from;
+        for (int32_t j = 0; j < count; j++, p += in_c) {
+            to[j] = inside ? pixel_word(p, channels) : w->zeros;
+        }
+    }
+}
+
 /* How many columns from (y, x) on, at most 10, can be read alike, four channels from c on, and where. `pixels` holds copies
- * if rows lie outside or words are not aligned. */
+ * if rows lie outside or words cannot be read. */
 static int32_t find_columns(const wino_t *w, int32_t y, int32_t x, int32_t c, dhn_wino_columns_t *from,
                             uint32_t *pixels)
 {
@@ -61,19 +89,13 @@ static int32_t find_columns(const wino_t *w, int32_t y, int32_t x, int32_t c, dh
         return (x < 0) ? -x : DHN_WINO_COLUMNS;
     }
     if (x == w->kept_x && y == w->kept_y) {
-        *from = (dhn_wino_columns_t){w->kept + c, in_c, 0};
+        *from = (dhn_wino_columns_t){w->kept + c, w->in_c, 0};
         return 1;
     }
     *from = (dhn_wino_columns_t){w->in + (y * in_w + x) * in_c + c, in_w * in_c, in_c};
     int32_t const count = (in_w - x < DHN_WINO_COLUMNS) ? in_w - x : DHN_WINO_COLUMNS;
     if (w->copy || y < 0 || y + 6 > in_h) {
-        for (int32_t i = 0; i < 6; i++) {
-            const int8_t *p = from->p + i * from->below;
-            bool const inside = y + i >= 0 && y + i < in_h;
-            for (int32_t j = 0; j < count; j++, p += in_c) {
-                memcpy(&pixels[i * DHN_WINO_COLUMNS + j], inside ? p : (const int8_t *)&w->zeros, 4);
-            }
-        }
+        copy_columns(w, y, in_c - c, from->p, count, pixels);
         *from = (dhn_wino_columns_t){(const int8_t *)pixels, DHN_WINO_COLUMNS * 4, 4};
     }
     return count;
@@ -83,7 +105,7 @@ static int32_t find_columns(const wino_t *w, int32_t y, int32_t x, int32_t c, dh
 static void transform_window(const wino_t *w, window_t window, uint8_t *slot)
 {
     int32_t const y = window.y - w->p->pad_t, x = window.x - w->p->pad_l;
-    for (int32_t c = 0; c < w->p->in_c; c += 4, slot += 2u * w->at.pair_bytes) {
+    for (int32_t c = 0; c < w->in_c; c += 4, slot += 2u * w->at.pair_bytes) {
         for (int32_t i = 0; i < DHN_WINO_COLUMNS;) {
             uint32_t pixels[6 * DHN_WINO_COLUMNS];
             dhn_wino_columns_t from;
@@ -141,8 +163,10 @@ static void clamp_outputs(const dhn_conv_t *p, int8_t *out)
 
 static void start(wino_t *w, const dhn_conv_t *p, const dhn_io_t *io, uint32_t pair_bytes)
 {
-    uint32_t const step = pair_bytes * (p->in_c / 2u) + DHN_WINO_SUM_BYTES, row = (uint32_t)p->out_w * p->out_c;
     w->p = p;
+    w->in_c = (p->in_c + 3) & ~3;
+    uint32_t const step = pair_bytes * ((uint32_t)w->in_c / 2u) + DHN_WINO_SUM_BYTES;
+    uint32_t const row = (uint32_t)p->out_w * p->out_c;
     w->in = io->in0;
     w->slots = io->scratch;
     w->middle = (void *)(w->slots + DHN_WINO_FREQUENCIES * step);
@@ -156,7 +180,7 @@ static void start(wino_t *w, const dhn_conv_t *p, const dhn_io_t *io, uint32_t p
     if (p->out_w > 16u && distance > row && distance < bytes && p->in_w == p->out_w && p->in_c == p->out_c) {
         w->in = memmove(io->out + row, io->in0, bytes);
     }
-    w->copy = !DHN_WINO_READS_UNALIGNED && ((uintptr_t)w->in & 3u) != 0u;
+    w->copy = w->in_c != p->in_c || (!DHN_WINO_READS_UNALIGNED && ((uintptr_t)w->in & 3u) != 0u);
 }
 
 static void run(const dhn_conv_t *p, const dhn_io_t *io, uint32_t pair_bytes, multiply_t *multiply)

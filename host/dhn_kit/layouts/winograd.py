@@ -33,6 +33,11 @@ def accumulator_range(call: Call) -> tuple[int, int]:
     return int((bias + up * low + down * high).min()), int((bias + up * high + down * low).max())
 
 
+def padded(weight: Int8Array) -> Int8Array:
+    """Zero input channels up to a multiple of four."""
+    return np.pad(weight, ((0, 0), (0, 0), (0, 0), (0, -weight.shape[3] % 4)))
+
+
 def transformed(weight: Int8Array, rows: Int64Array) -> Int64Array:
     """(out_c, n, n, in_c): `rows` (n, 3) applied along both kernel axes of (out_c, 3, 3, in_c)."""
     return np.asarray(np.einsum("iu,jv,ouvc->oijc", rows, rows, weight.astype(np.int64)), np.int64)
@@ -54,7 +59,9 @@ def _sums_4x4(call: Call) -> list[Int64Array]:
     weight = call.weight.astype(np.int64)
     zero = int(call.values["in_zp"]) + 128  # pixels are x + 128
     bias = call.bias.astype(np.int64) - zero * weight.sum(axis=(1, 2, 3))
-    lower = weight.reshape(*weight.shape[:3], -1, 4)[..., :2].sum(axis=(3, 4))  # lanes 0: channels 0 and 1 of four
+    lower = (
+        padded(call.weight).astype(np.int64).reshape(*weight.shape[:3], -1, 4)[..., :2].sum(axis=(3, 4))
+    )  # lanes 0: channels 0 and 1 of four
     taps = [sum(lower[:, u, v] for u, v in seen) for seen in LIFTED_TAPS]
     return [BIAS_4X4 * bias, *(-BIAS_4X4 * LIFT * np.asarray(t) for t in taps)]
 
@@ -82,7 +89,7 @@ def channel_rows_4x4(call: Call) -> bytes:
 
 def _weights_4x4(call: Call) -> bytes:
     assert call.weight is not None
-    lanes = transformed(call.weight, TRANSFORM_4X4)
+    lanes = transformed(padded(call.weight), TRANSFORM_4X4)
     out_c, _, _, in_c = lanes.shape
     return _interleave(lanes.reshape(out_c, -1, in_c))
 
@@ -97,8 +104,9 @@ def winograd_4x4_lean(call: Call) -> Prepared:
     """int8 weights as (out_c, in_c / 4, 9 taps, 4): the kernel transforms them during the call."""
     assert call.weight is not None
     rows = channel_rows_4x4(call)
-    out_c, _, _, in_c = call.weight.shape
-    weight = np.ascontiguousarray(call.weight.reshape(out_c, 9, in_c // 4, 4).transpose(0, 2, 1, 3))
+    weight = padded(call.weight)
+    out_c, _, _, in_c = weight.shape
+    weight = np.ascontiguousarray(weight.reshape(out_c, 9, in_c // 4, 4).transpose(0, 2, 1, 3))
     return Prepared(call.record, call.values, {"weight": weight.tobytes(), "bias": rows, "mult": b"", "shift": b""})
 
 
