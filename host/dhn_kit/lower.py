@@ -67,12 +67,17 @@ class Op:
 
 @dataclass
 class Lowered:
-    """``aliases[t]`` is the tensor whose very bytes t is (reshape). ``tensors`` also holds temporaries."""
+    """``aliases[t]`` is the tensor whose very bytes t is (reshape). ``tensors`` also holds temporaries.
+
+    ``overlaps[below, above]``: these tensors may share bytes if `above` starts at least so many bytes behind `below`,
+    because of the order in which the ops go through them.
+    """
 
     graph: Graph
     ops: list[Op]
     tensors: dict[str, Tensor]
     aliases: dict[str, str] = field(default_factory=dict)
+    overlaps: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
 def lower(graph: Graph) -> Lowered:

@@ -198,7 +198,20 @@ class _Task:
             fresh = self.span[out][0] == step and self.span[source][1] == step + 1
             if fresh and not twice and out != source and source not in kept:
                 overlaps[out, source] = max(0, op.lead - op.in0.offset)
-        return overlaps
+        return overlaps | self._overlaps_of_bands()
+
+    def _overlaps_of_bands(self) -> dict[tuple[str, str], int]:
+        """What `patch` found, as long as neither buffer lives for anything else in that time."""
+        written = {op.out.tensor: step for step, _, op in self.lives.ops()}
+        found = {}
+        for (below, above), least in self.lives.lowered.overlaps.items():
+            last = self.lives.last[above]
+            alone = (
+                self.span[self.top(above)][1] == last + 1 and self.span[self.top(below)][0] == self.lives.first[below]
+            )
+            if alone and last < written[below] and above not in self.lives.outputs and above not in self.merged:
+                found[self.top(below), self.top(above)] = least
+        return found
 
 
 def _quick(task: _Task) -> plan.Plan:

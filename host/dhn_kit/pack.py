@@ -122,7 +122,8 @@ def pack(
     plain = _packed(lowered, points, arch, latency, policy)
     if not bands:
         return plain
-    patched = patch(lowered, points, bands)
+    assert plain.lowered is not None
+    patched = patch(plain.lowered, points, bands)
     found = _packed(patched.lowered, patched.points, arch, latency, policy) if patched else plain
     if patched is None or found.arena_bytes >= plain.arena_bytes:
         raise DhnError(f"'{graph.name}' needs no less RAM in {bands} bands; try another number, or none")

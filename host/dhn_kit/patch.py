@@ -10,6 +10,7 @@ from typing import Any
 
 from dhn_kit.graph import Tensor
 from dhn_kit.hooks import HookPoint
+from dhn_kit.kernels import reference_kernels
 from dhn_kit.layouts import prepare
 from dhn_kit.lower import Lowered, Op, Operand
 from dhn_kit.memory import arena_bytes, root
@@ -17,6 +18,9 @@ from dhn_kit.memory import arena_bytes, root
 #: Operators whose output rows follow from a run of input rows.
 WINDOWS = ("conv2d", "depthwise_conv2d", "avg_pool", "max_pool")
 BINARY = ("add", "mul")
+
+#: Longer programs of bands are not tried: they compute most rows more than once.
+MOST_OPS = 120
 
 #: Rows [first, behind the last) of a tensor.
 Rows = tuple[int, int]
@@ -40,14 +44,15 @@ class Patched:
 def patch(lowered: Lowered, points: list[HookPoint], bands: int) -> Patched | None:
     """The program with as many of its first operators in `bands` as give the smallest arena; None if nothing helps.
 
-    Rows at the border of two bands are computed twice; every answer keeps its bits. Hook points within these operators
-    go: their taps do not exist. After Lin et al., "MCUNetV2: Memory-Efficient Patch-based Inference for Tiny Deep
-    Learning" (NeurIPS 2021), with bands of whole rows for patches.
+    That is judged by the kernels that the ops have; those of bands are to be chosen anew. Rows at the border of two
+    bands are computed twice; every answer keeps its bits. Hook points within these operators go: their taps do not
+    exist. After Lin et al., "MCUNetV2: Memory-Efficient Patch-based Inference for Tiny Deep Learning" (NeurIPS 2021),
+    with bands of whole rows for patches.
     """
     best, least = None, arena_bytes(lowered, points)[0]
     for count in _lengths(lowered):
         region = _Region(lowered, count)
-        if region.rows >= bands:
+        if region.rows >= bands and count * bands <= MOST_OPS:
             trial = region.patched(points, bands)
             size = arena_bytes(trial.lowered, trial.points)[0]
             if size < least:
@@ -111,8 +116,27 @@ class _Region:
         first, last = min(op.node for op in self.ops), max(op.node for op in self.ops)
         left = [p for p in points if p.node <= first or p.node > last]
         left = [dataclasses.replace(p, index=i) for i, p in enumerate(left)]
-        lowered = dataclasses.replace(self.lowered, ops=ops, tensors=tensors)
+        overlaps = {(self.target, source): least for source, least in self._trailing(ops, bands)}
+        lowered = dataclasses.replace(self.lowered, ops=ops, tensors=tensors, overlaps=overlaps)
         return Patched(lowered, left, bands, len(self.ops), _macs(self.lowered.ops), _macs(ops))
+
+    def _trailing(self, ops: list[Op], bands: int) -> Iterator[tuple[str, int]]:
+        """Tensors whose bytes the result may take over as bands go on, with the least distance that lets it.
+
+        When a band's rows of the result are there, the rows of a source before the first that a later band reads are no
+        longer needed. The operator that writes the result must not read the source itself.
+        """
+        count, aliases = len(self.ops), self.lowered.aliases
+        after = {root(aliases, t) for op in (self.ops[-1], *ops[count * bands :]) for t in _arena_reads(op)}
+        sources = {root(aliases, t) for op in self.ops for t in _arena_reads(op)} - self.inner
+        for source in sorted(sources - after):
+            least = 0
+            for band in range(1, bands):
+                written = band * self.rows // bands * self._row_bytes(self.target)
+                later = [x for op in ops[band * count : count * bands] for x in (op.in0, op.in1) if x is not None]
+                first = min(x.offset for x in later if root(aliases, x.tensor) == source)
+                least = max(least, written - first)
+            yield source, least
 
     def _band(self, rows: Rows, suffix: str, tensors: dict[str, Tensor]) -> list[Op]:
         """The operators that make `rows` of the target; adds what they need in between to `tensors`."""
@@ -138,7 +162,12 @@ class _Region:
     def _slice(self, op: Op, spans: Mapping[str, Rows], suffix: str) -> Op:
         rows = spans[op.out.tensor]
         sides = [self._operand(operand, needed, spans, suffix) for operand, needed in _needs(op, rows)]
-        call = dataclasses.replace(op.call, values=_values(self.lowered, op, rows))
+        call = dataclasses.replace(op.call, values=self._values(op, op.call.values, rows))
+        values = self._values(op, op.prepared.values, rows)
+        kernel, prepared = op.kernel, dataclasses.replace(op.prepared, values=values)
+        if not kernel.covers(values):
+            kernel = reference_kernels()[op.call.op]
+            prepared = prepare(kernel, call)
         outputs = (rows[1] - rows[0]) * self._row_bytes(op.out.tensor)
         return dataclasses.replace(
             op,
@@ -146,10 +175,22 @@ class _Region:
             in1=sides[1] if len(sides) > 1 else None,
             out=self._operand(op.out, rows, spans, suffix),
             call=call,
-            prepared=prepare(op.kernel, call),
+            kernel=kernel,
+            prepared=prepared,
             macs=op.macs // op.outputs * outputs,
             outputs=outputs,
         )
+
+    def _values(self, op: Op, values: Mapping[str, Any], rows: Rows) -> dict[str, Any]:
+        """A record's fields for these rows of the output."""
+        count = rows[1] - rows[0]
+        if op.call.op in WINDOWS:
+            (start, end), pad = _window(op.call.values, rows)
+            return {**values, "in_h": end - start, "out_h": count, "pad_t": pad}
+        _, width, depth = self.lowered.tensors[op.out.tensor].shape
+        if op.call.op == "unary":
+            return {**values, "count": count * width * depth}
+        return {**values, "shape": (count, width, depth)}
 
     def _operand(self, operand: Operand, rows: Rows, spans: Mapping[str, Rows], suffix: str) -> Operand:
         if operand.const is not None:
@@ -181,18 +222,6 @@ def _window(values: Mapping[str, Any], rows: Rows) -> tuple[Rows, int]:
     start = max(0, top)
     end = min(values["in_h"], (rows[1] - 1) * values["stride_h"] - values["pad_t"] + reach)
     return (start, end), start - top
-
-
-def _values(lowered: Lowered, op: Op, rows: Rows) -> dict[str, Any]:
-    """The record's fields for these rows of the output."""
-    count = rows[1] - rows[0]
-    if op.call.op in WINDOWS:
-        (start, end), pad = _window(op.call.values, rows)
-        return {**op.call.values, "in_h": end - start, "out_h": count, "pad_t": pad}
-    _, width, depth = lowered.tensors[op.out.tensor].shape
-    if op.call.op == "unary":
-        return {**op.call.values, "count": count * width * depth}
-    return {**op.call.values, "shape": (count, width, depth)}
 
 
 def _macs(ops: list[Op]) -> int:
