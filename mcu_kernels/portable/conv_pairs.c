@@ -71,17 +71,6 @@ DHN_INNER void multiply(const int32_t *x, const int8_t *w, int32_t count, sums_t
     *total = s;
 }
 
-/* What every output needs, in registers. */
-typedef struct {
-    int32_t low, high, pitch;
-} output_t;
-
-/* One pixel's channel. */
-DHN_INNER void finish(output_t o, dhn_row_t row, int32_t acc, int8_t *out)
-{
-    *out = (int8_t)dhn_limit(dhn_scale(acc, row.multiplier, row.half, row.shift), o.low, o.high);
-}
-
 static inline int32_t lower(dhn_wide_t sum)
 {
     return (int32_t)(sum.low << (32 - FIELD)) >> (32 - FIELD);
@@ -93,23 +82,11 @@ static inline int32_t upper(dhn_wide_t sum)
 }
 
 /* One channel of four pixels; `pixels` of them exist. */
-DHN_INNER void store(output_t o, const dhn_row_t *from, dhn_wide_t first, dhn_wide_t second, int8_t *out,
-                     int32_t pixels)
+static inline void store(const dhn_output_t *o, const dhn_row_t *row, dhn_wide_t first, dhn_wide_t second, int8_t *out,
+                         int32_t pixels)
 {
-    dhn_row_t const row = *from;
-    finish(o, row, lower(first), out);
-    if (pixels == GROUP) {
-        finish(o, row, upper(first), out + o.pitch);
-        finish(o, row, lower(second), out + 2 * o.pitch);
-        finish(o, row, upper(second), out + 3 * o.pitch);
-        return;
-    }
-    if (pixels > 1) {
-        finish(o, row, upper(first), out + o.pitch);
-    }
-    if (pixels > 2) {
-        finish(o, row, lower(second), out + 2 * o.pitch);
-    }
+    int32_t const acc[GROUP] = {lower(first), upper(first), lower(second), upper(second)};
+    dhn_finish(o, row, acc, out, pixels);
 }
 
 /* A bias in both fields. */
@@ -126,13 +103,13 @@ static void group_outputs(const dhn_conv_t *p, const dhn_io_t *io, int32_t steps
     const int32_t *const x = io->scratch;
     const int8_t *w = (const int8_t *)(io->consts + p->weight);
     const dhn_row_t *row = (const void *)(io->consts + p->bias);
-    output_t const o = {p->act_min, p->act_max, p->out_c};
+    dhn_output_t const o = {p->act_min, p->act_max, p->out_c};
     for (int32_t c = 0; c < o.pitch; c += 2, row += 2, w += 2 * steps, out += 2) {
         sums_t s = {start(&row[0]), start(&row[0]), start(&row[1]), start(&row[1])};
         multiply(x, w, steps, &s);
-        store(o, &row[0], s.a, s.b, out, pixels);
+        store(&o, &row[0], s.a, s.b, out, pixels);
         if (c + 1 < o.pitch) {
-            store(o, &row[1], s.c, s.d, out + 1, pixels);
+            store(&o, &row[1], s.c, s.d, out + 1, pixels);
         }
     }
 }

@@ -86,6 +86,60 @@ static inline int32_t dhn_limit(int32_t x, int32_t low, int32_t high)
     return (x > high) ? high : x;
 }
 
+/* How results are written: limits, and the distance in bytes of a channel's neighbouring outputs. */
+typedef struct {
+    int32_t low, high, pitch;
+} dhn_output_t;
+
+static inline int8_t dhn_saturate(int32_t x)
+{
+#if defined(__ARM_ARCH) && __ARM_ARCH >= 7
+    __asm("ssat %0, #8, %1" : "=r"(x) : "r"(x));
+    return (int8_t)x;
+#else
+    return (int8_t)dhn_limit(x, INT8_MIN, INT8_MAX);
+#endif
+}
+
+/* Four outputs of one channel. Not inline, so that the loops of sums around it and its constants do not compete for
+ * registers. */
+static __attribute__((noinline)) void dhn_finish_4(const dhn_output_t *o, const dhn_row_t *row, const int32_t acc[4],
+                                                   int8_t *y)
+{
+    int32_t const multiplier = row->multiplier, half = row->half, shift = row->shift & 31, pitch = o->pitch;
+    if (o->low == INT8_MIN && o->high == INT8_MAX) {
+#pragma GCC unroll 4
+        for (int32_t i = 0; i < 4; i++, y += pitch) {
+            *y = dhn_saturate(dhn_scale(acc[i], multiplier, half, shift));
+        }
+        return;
+    }
+    int32_t const low = o->low, high = o->high;
+#pragma GCC unroll 4
+    for (int32_t i = 0; i < 4; i++, y += pitch) {
+        *y = (int8_t)dhn_limit(dhn_scale(acc[i], multiplier, half, shift), low, high);
+    }
+}
+
+/* The first `count` of four. */
+static inline void dhn_finish(const dhn_output_t *o, const dhn_row_t *row, const int32_t acc[4], int8_t *y,
+                              int32_t count)
+{
+    if (count >= 4) {
+        dhn_finish_4(o, row, acc, y);
+        return;
+    }
+    for (int32_t i = 0; i < count; i++, y += o->pitch) {
+        *y = (int8_t)dhn_limit(dhn_scale(acc[i], row->multiplier, row->half, row->shift), o->low, o->high);
+    }
+}
+
+/* Stops GCC from summing the steps of an unrolled loop apart and adding the sums, for which registers do not suffice. */
+DHN_INNER void dhn_keep(int32_t *sum)
+{
+    __asm("" : "+r"(*sum));
+}
+
 /* Both aligned to 4. */
 static inline void dhn_copy_word(int8_t *to, const int8_t *from)
 {

@@ -13,6 +13,8 @@ LAYOUTS: dict[str, Layout] = {
     "tflite": common.tflite,
     "conv_pairs": scalar.conv_pairs,
     "conv_quads": scalar.conv_quads,
+    "conv_quads_biased": scalar.conv_quads_biased,
+    "depthwise_taps": scalar.depthwise_taps,
     "conv_s8": direct.conv_s8,
     "conv_w16": direct.conv_w16,
     "conv_any": direct.conv_any,

@@ -89,3 +89,21 @@ def conv_quads(call: Call) -> Prepared:
     """rv32imc/conv.c: four channels side by side."""
     table, weight = rows(call)
     return _prepared(call, interleaved(weight, 4, 4), padded_rows(table, 4))
+
+
+def conv_quads_biased(call: Call) -> Prepared:
+    """xtensa/conv.c: four channels side by side as w + 128, what that adds taken from the bias."""
+    table, weight = rows(call)
+    flat = interleaved(weight, 4, 4)
+    sums = weight.reshape(len(weight), -1).astype(np.int64).sum(axis=1)
+    table[:, 0] = (table[:, 0] - 128 * sums).astype(np.uint64).astype(np.uint32).view(np.int32)
+    return _prepared(call, (flat.astype(np.int16) + 128).astype(np.uint8).view(np.int8), padded_rows(table, 4))
+
+
+def depthwise_taps(call: Call) -> Prepared:
+    """portable/depthwise.c: a channel's taps together, line by line of the plane (along the longer side)."""
+    table, weight = rows(call)
+    by_channel = weight.transpose(2, 0, 1)
+    if call.values["out_h"] > call.values["out_w"]:
+        by_channel = by_channel.transpose(0, 2, 1)
+    return _prepared(call, np.ascontiguousarray(by_channel), table.tobytes())
