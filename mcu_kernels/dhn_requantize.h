@@ -5,12 +5,11 @@
 
 #include <stdint.h>
 
-/* High 32 bits of 2*a*b, rounded to nearest, halves away from zero. mult is never INT32_MIN, so nothing saturates. */
+/* High 32 bits of 2*a*b, rounded to nearest as TFLite does: it adds 2^30, or 1 - 2^30 to a negative product, and divides by
+ * 2^31 towards zero, which is one shift that rounds halves up. mult is never INT32_MIN, so nothing saturates. */
 static inline int32_t dhn_doubling_high(int32_t a, int32_t b)
 {
-    int64_t const ab = (int64_t)a * b;
-    int64_t const nudge = (ab >= 0) ? (1 << 30) : (1 - (1 << 30));
-    return (int32_t)((ab + nudge) / ((int64_t)1 << 31)); /* division: truncates towards zero, a shift would not */
+    return (int32_t)(((int64_t)a * b + (1 << 30)) >> 31);
 }
 
 /* x / 2^e rounded to nearest, halves away from zero; 0 <= e <= 31. */

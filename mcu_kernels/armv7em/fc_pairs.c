@@ -1,5 +1,7 @@
-/* Fully connected, int8 weights in channel pairs: about one instruction per product. */
+/* Fully connected, int8 weights in channel pairs: less than one instruction per product in long rows. */
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdbool.h>
+
 #include "dhn_kernels.h"
 #include "dhn_requantize.h"
 #include "fc_tile.h"
@@ -7,12 +9,6 @@
 /* Scratch: one input row as int16, in the order 0 2 1 3 of every four that unpacking bytes gives, ending in zeros.
  *
  * Lead: a row is read as a whole before its outputs are written, so row r's outputs may reach up to input row r + 1. */
-
-/* round = 0 marks a channel that the fused arithmetic does not cover: scale is then its multiplier. */
-typedef struct {
-    const dhn_fused_t *row;
-    const int8_t *shift;
-} channels_t;
 
 static void widen(const int8_t *in, int32_t n, int16_t *to, const int16_t *end)
 {
@@ -25,18 +21,51 @@ static void widen(const int8_t *in, int32_t n, int16_t *to, const int16_t *end)
         *zero = 0;
     }
     for (int32_t i = 0; i < n; i++) {
-        static const uint8_t place[3] = {0, 2, 1};
-        to[place[i]] = in[i];
+        to[(i == 0) ? 0 : 3 - i] = in[i];
     }
 }
 
-static int8_t finish(const dhn_fc_t *p, const channels_t *c, int32_t o, int32_t sum)
+/* An output that the fused arithmetic does not cover: a row of the table with round = 0 has the multiplier for a scale. */
+static int8_t odd_output(const dhn_fc_row_t *t, const int16_t *w, const dhn_fused_t *row, bool second, int32_t shift)
 {
-    const dhn_fused_t *const row = c->row + o;
-    int32_t const acc = sum + row->bias;
-    int32_t const y = (row->round != 0) ? dhn_requantize_fused(acc, row->scale, row->round, p->out_zp)
-                                        : dhn_requantize(acc, row->scale, dhn_clamp(c->shift[o], -31, 30)) + p->out_zp;
-    return dhn_clamp(y, p->act_min, p->act_max);
+    int32_t acc = row->bias;
+    for (const int16_t *x = t->x; x != t->x_end; x++, w++) {
+        int32_t const a = (int8_t)(*w & 0xFF);
+        acc += *x * (second ? (*w - a) >> 8 : a);
+    }
+    int32_t const bounded = dhn_clamp(shift, -31, 30); /* a pack's byte may be anything */
+    return dhn_clamp(dhn_requantize(acc, row->scale, bounded) + t->out_zp, INT8_MIN, INT8_MAX);
+}
+
+/* What the row of pairs leaves: odd channels, of which the record's reserved field tells, and the activation's limits. */
+static void mend(const dhn_fc_t *p, const dhn_fc_row_t *t, const int8_t *shift, int8_t *out)
+{
+    int32_t const steps = (int32_t)(t->x_end - t->x);
+    for (int32_t o = 0; o < p->out_c; o++) {
+        if (t->row[o].round == 0) {
+            out[o] = odd_output(t, t->w + o / 2 * steps, t->row + o, (o & 1) != 0, shift[o]);
+        }
+        out[o] = dhn_clamp(out[o], p->act_min, p->act_max);
+    }
+}
+
+static void one_row(const dhn_fc_t *p, dhn_fc_row_t *t, int8_t *out)
+{
+    int8_t last[2];
+    t->out = out;
+    t->pairs = p->out_c / 2;
+    if (t->pairs > 0) {
+        dhn_fc_row(t);
+    }
+    if (p->out_c & 1u) { /* the last pair's second channel is padding */
+        dhn_fc_row_t end = *t;
+        end.w += t->pairs * (t->x_end - t->x);
+        end.row += 2 * t->pairs;
+        end.out = last;
+        end.pairs = 1;
+        dhn_fc_row(&end);
+        out[p->out_c - 1] = last[0];
+    }
 }
 
 /* Any row of inputs, any number of channels; weights are padded with zeros to whole pairs and steps. */
@@ -44,22 +73,22 @@ dhn_kernel_fn dhn_fc_pairs_s8__armv7em;
 void dhn_fc_pairs_s8__armv7em(const void *params, const dhn_io_t *io)
 {
     const dhn_fc_t *const p = params;
-    channels_t const c = {(const void *)(io->consts + p->bias), (const int8_t *)(io->consts + p->shift)};
+    const int8_t *const shift = (const int8_t *)(io->consts + p->shift);
     int16_t *const x = io->scratch;
-    int32_t const steps = (p->in_c + DHN_FC_STEP - 1) / DHN_FC_STEP;
-    const int16_t *const x_end = x + steps * DHN_FC_STEP;
     const int8_t *in = io->in0;
     int8_t *out = io->out;
+    dhn_fc_row_t t;
+    t.x = x;
+    t.x_end = x + (p->in_c + DHN_FC_STEP - 1) / DHN_FC_STEP * DHN_FC_STEP;
+    t.row = (const void *)(io->consts + p->bias);
+    t.w = (const void *)(io->consts + p->weight);
+    t.out_zp = p->out_zp;
 
-    for (int32_t row = 0; row < p->rows; row++, in += p->in_c) {
-        const int16_t *w = (const void *)(io->consts + p->weight);
-        widen(in, p->in_c, x, x_end);
-        for (int32_t o = 0; o < p->out_c; o += 2, w += steps * DHN_FC_STEP) {
-            dhn_fc_pair_t const sums = dhn_fc_pair(x, w, x_end);
-            *out++ = finish(p, &c, o, sums.a);
-            if (o + 1 < p->out_c) {
-                *out++ = finish(p, &c, o + 1, sums.b);
-            }
+    for (int32_t row = 0; row < p->rows; row++, in += p->in_c, out += p->out_c) {
+        widen(in, p->in_c, x, t.x_end);
+        one_row(p, &t, out);
+        if (p->reserved != 0u || p->act_min > INT8_MIN || p->act_max < INT8_MAX) {
+            mend(p, &t, shift, out);
         }
     }
 }

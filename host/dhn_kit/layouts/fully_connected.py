@@ -29,5 +29,9 @@ def fc_pairs(call: Call) -> Prepared:
         raise Unfit("a weight of -128 that has no room beside its neighbour")
     ordered = halves.reshape(len(halves), -1, 4)[:, :, ORDER].reshape(halves.shape)
     rows = common.rows_with_exceptions(call)
-    consts = {"weight": ordered.astype("<i2").tobytes(), "bias": rows[:, :3].tobytes(), "shift": call.shift.tobytes()}
-    return Prepared(call.record, call.values, consts)
+    table = np.zeros((len(pairs) * 2, 3), np.int32)
+    table[:out_c] = rows[:, :3]
+    consts = {"weight": ordered.astype("<i2").tobytes(), "bias": table.tobytes(), "shift": call.shift.tobytes()}
+    # The kernel looks for channels beyond its fused arithmetic only where it is told that there are any.
+    odd = int((rows[:, 2] == 0).any())
+    return Prepared(call.record, {**call.values, "reserved": odd}, consts)
