@@ -1,5 +1,6 @@
 /* 1x1 convolution of any stride without padding: two pixels meet all channels, and are read where they lie. */
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdbool.h>
 #include "dhn_kernels.h"
 #include "gemm.h"
 
@@ -29,19 +30,15 @@ static inline const int8_t *readable(const source_t *s, const int8_t *x, int32_t
 }
 
 /* A run of `count` pixels, `step` bytes apart; the last of an odd run is computed twice. */
-DHN_MVE_INLINE int8_t *run(const dhn_mve_gemm_t *g, dhn_mve_round_fn *round, int32_t row, const source_t *s,
-                           const int8_t *x, int32_t count, int32_t step, int8_t *out)
+DHN_MVE_INLINE void run(const dhn_mve_gemm_t *g, dhn_mve_round_fn *round, int32_t row, const source_t *s,
+                        const int8_t *x, int32_t count, int32_t step, int8_t *out)
 {
-    for (; count > 1; count -= 2, x += 2 * step, out += 2 * g->out_c) {
+    for (; count > 0; count -= 2, x += 2 * step, out += 2 * g->out_c) {
+        bool const both = count > 1;
         const int8_t *const x0 = readable(s, x, 0);
-        dhn_mve_pair(g, round, row, x0, readable(s, x + step, 1), out, out + g->out_c);
+        const int8_t *const x1 = both ? readable(s, x + step, 1) : x0;
+        dhn_mve_pair(g, round, row, x0, x1, out, both ? out + g->out_c : out);
     }
-    if (count > 0) {
-        const int8_t *const x0 = readable(s, x, 0);
-        dhn_mve_pair(g, round, row, x0, x0, out, out);
-        out += g->out_c;
-    }
-    return out;
 }
 
 DHN_MVE_INLINE void conv(const dhn_conv_t *p, const dhn_io_t *io, dhn_mve_round_fn *round, int32_t row)
@@ -63,14 +60,13 @@ DHN_MVE_INLINE void conv(const dhn_conv_t *p, const dhn_io_t *io, dhn_mve_round_
         .in_c = p->in_c,
         .bytes = 16 * g.blocks,
     };
-    int8_t *out = io->out;
-    if (p->stride_h == 1u && p->stride_w == 1u && p->out_w == p->in_w) {
-        run(&g, round, row, &s, io->in0, p->out_h * p->out_w, p->in_c, out);
-        return;
-    }
-    for (int32_t y = 0; y < p->out_h; y++) {
+    /* Without a stride the whole image is one run. */
+    bool const dense = p->stride_h == 1u && p->stride_w == 1u && p->out_w == p->in_w;
+    int32_t const rows = dense ? 1 : p->out_h;
+    int32_t const count = dense ? p->out_h * p->out_w : p->out_w;
+    for (int32_t y = 0; y < rows; y++) {
         const int8_t *const x = io->in0 + y * p->stride_h * p->in_w * p->in_c;
-        out = run(&g, round, row, &s, x, p->out_w, p->stride_w * p->in_c, out);
+        run(&g, round, row, &s, x, count, p->stride_w * p->in_c, io->out + y * count * g.out_c);
     }
 }
 

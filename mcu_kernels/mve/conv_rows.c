@@ -1,5 +1,6 @@
 /* Convolution of any kernel size: a strip of padded columns per output row, in which every window is one run of bytes. */
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdbool.h>
 #include "dhn_kernels.h"
 #include "gemm.h"
 
@@ -109,13 +110,11 @@ DHN_MVE_INLINE void conv(const dhn_conv_t *p, const dhn_io_t *io, dhn_mve_round_
     for (int32_t y = 0; y < p->out_h; y++) {
         make(&s, io->in0, y);
         const int8_t *x = s.bytes;
-        int32_t n = p->out_w;
-        for (; n > 1; n -= 2, x += 2 * step, out += 2 * g.out_c) {
-            dhn_mve_pair(&g, round, row, x, x + step, out, out + g.out_c);
-        }
-        if (n > 0) {
-            dhn_mve_pair(&g, round, row, x, x, out, out);
-            out += g.out_c;
+        for (int32_t n = p->out_w; n > 0; n -= 2, x += 2 * step) {
+            bool const both = n > 1;
+            int8_t *const next = out + g.out_c;
+            dhn_mve_pair(&g, round, row, x, both ? x + step : x, out, both ? next : out);
+            out = both ? next + g.out_c : next;
         }
     }
 }

@@ -128,8 +128,8 @@ DHN_MVE_INLINE void store(const shape_t *s, bool full, int32x4_t y, int8_t *out)
 {
     y = vaddq_n_s32(y, s->zp);
     if (full) {
-        int16x8_t const h = vqmovnbq_s32(vreinterpretq_s16_s32(y), y);
-        y = vreinterpretq_s32_s8(vqmovnbq_s16(vreinterpretq_s8_s16(h), h)); /* in the low byte of each lane */
+        int16x8_t const h = dhn_mve_narrow16(y);
+        y = vreinterpretq_s32_s8(dhn_mve_narrow8(h)); /* in the low byte of each lane */
     } else {
         y = vmaxq_s32(y, vdupq_n_s32(s->low));
         y = vminq_s32(y, vdupq_n_s32(s->high));

@@ -42,17 +42,13 @@ DHN_MVE_INLINE int32x4_t dhn_mve_any(int32x4_t acc, const int32_t *row)
     return vrshlq_s32(vaddq_s32(t, vshrq_n_s32(vandq_s32(t, right), 31)), right);
 }
 
-/* Sixteen channels: quads at acc, acc + quad, ... */
-DHN_MVE_INLINE int8x16_t dhn_mve_narrow(const dhn_mve_gemm_t *g, int32x4_t a, int32x4_t b, int32x4_t c, int32x4_t d)
+/* Sixteen channels from their quads' halves of int16: a and b, c and d. */
+DHN_MVE_INLINE int8x16_t dhn_mve_narrow(const dhn_mve_gemm_t *g, int16x8_t ab, int16x8_t cd)
 {
-    int16x8_t even = vqmovnbq_s32(vreinterpretq_s16_s32(a), a);
-    int16x8_t odd = vqmovnbq_s32(vreinterpretq_s16_s32(c), c);
-    even = vqaddq_n_s16(vqmovntq_s32(even, b), (int16_t)g->zp);
-    odd = vqaddq_n_s16(vqmovntq_s32(odd, d), (int16_t)g->zp);
-    int8x16_t y = vqmovnbq_s16(vreinterpretq_s8_s16(even), even);
-    y = vqmovntq_s16(y, odd);
-    y = vmaxq_s8(y, vdupq_n_s8((int8_t)g->low));
-    return vminq_s8(y, vdupq_n_s8((int8_t)g->high));
+    ab = vqaddq_n_s16(ab, (int16_t)g->zp);
+    cd = vqaddq_n_s16(cd, (int16_t)g->zp);
+    int8x16_t const y = vqmovntq_s16(dhn_mve_narrow8(ab), cd);
+    return vminq_s8(vmaxq_s8(y, vdupq_n_s8((int8_t)g->low)), vdupq_n_s8((int8_t)g->high));
 }
 
 /* Up to four channels. */
@@ -72,16 +68,16 @@ DHN_MVE_INLINE void dhn_mve_finish_2(const dhn_mve_gemm_t *g, dhn_mve_round_fn *
     const int32_t *table = g->table;
     int32_t n = g->out_c;
     for (; n >= 16; n -= 16, acc += 32, table += 4 * row, o0 += 16, o1 += 16) {
-        int32x4_t const a0 = round(vldrwq_s32(acc), table);
-        int32x4_t const a1 = round(vldrwq_s32(acc + 4), table);
-        int32x4_t const b0 = round(vldrwq_s32(acc + 8), table + row);
-        int32x4_t const b1 = round(vldrwq_s32(acc + 12), table + row);
-        int32x4_t const c0 = round(vldrwq_s32(acc + 16), table + 2 * row);
-        int32x4_t const c1 = round(vldrwq_s32(acc + 20), table + 2 * row);
-        int32x4_t const d0 = round(vldrwq_s32(acc + 24), table + 3 * row);
-        int32x4_t const d1 = round(vldrwq_s32(acc + 28), table + 3 * row);
-        vstrbq_s8(o0, dhn_mve_narrow(g, a0, b0, c0, d0));
-        vstrbq_s8(o1, dhn_mve_narrow(g, a1, b1, c1, d1));
+        int16x8_t ab0 = dhn_mve_narrow16(round(vldrwq_s32(acc), table));
+        int16x8_t ab1 = dhn_mve_narrow16(round(vldrwq_s32(acc + 4), table));
+        ab0 = vqmovntq_s32(ab0, round(vldrwq_s32(acc + 8), table + row));
+        ab1 = vqmovntq_s32(ab1, round(vldrwq_s32(acc + 12), table + row));
+        int16x8_t cd0 = dhn_mve_narrow16(round(vldrwq_s32(acc + 16), table + 2 * row));
+        int16x8_t cd1 = dhn_mve_narrow16(round(vldrwq_s32(acc + 20), table + 2 * row));
+        cd0 = vqmovntq_s32(cd0, round(vldrwq_s32(acc + 24), table + 3 * row));
+        cd1 = vqmovntq_s32(cd1, round(vldrwq_s32(acc + 28), table + 3 * row));
+        vstrbq_s8(o0, dhn_mve_narrow(g, ab0, cd0));
+        vstrbq_s8(o1, dhn_mve_narrow(g, ab1, cd1));
     }
     for (; n > 0; n -= 4, acc += 8, table += row, o0 += 4, o1 += 4) {
         int32x4_t const y0 = round(vldrwq_s32(acc), table);
@@ -98,11 +94,11 @@ DHN_MVE_INLINE void dhn_mve_finish_1(const dhn_mve_gemm_t *g, dhn_mve_round_fn *
     const int32_t *table = g->table;
     int32_t n = g->out_c;
     for (; n >= 16; n -= 16, acc += 16, table += 4 * row, out += 16) {
-        int32x4_t const a = round(vldrwq_s32(acc), table);
-        int32x4_t const b = round(vldrwq_s32(acc + 4), table + row);
-        int32x4_t const c = round(vldrwq_s32(acc + 8), table + 2 * row);
-        int32x4_t const d = round(vldrwq_s32(acc + 12), table + 3 * row);
-        vstrbq_s8(out, dhn_mve_narrow(g, a, b, c, d));
+        int16x8_t ab = dhn_mve_narrow16(round(vldrwq_s32(acc), table));
+        ab = vqmovntq_s32(ab, round(vldrwq_s32(acc + 4), table + row));
+        int16x8_t cd = dhn_mve_narrow16(round(vldrwq_s32(acc + 8), table + 2 * row));
+        cd = vqmovntq_s32(cd, round(vldrwq_s32(acc + 12), table + 3 * row));
+        vstrbq_s8(out, dhn_mve_narrow(g, ab, cd));
     }
     for (; n > 0; n -= 4, acc += 4, table += row, out += 4) {
         dhn_mve_store4(g, out, round(vldrwq_s32(acc), table), n);

@@ -117,7 +117,28 @@ static inline int32x4_t dhn_mve_join(int32_t a, int32_t b, int32_t c, int32_t d)
     return r;
 }
 
+/* Saturated to the even lanes; nobody reads the odd ones. The intrinsics want these from somewhere, which costs a copy. */
+#define DHN_MVE_NARROW(name, to, from, text)                                                                           \
+    static inline to name(from x)                                                                                      \
+    {                                                                                                                  \
+        to r;                                                                                                          \
+        __asm__(text : "=w"(r) : "w"(x));                                                                              \
+        return r;                                                                                                      \
+    }
+DHN_MVE_NARROW(dhn_mve_narrow16, int16x8_t, int32x4_t, "vqmovnb.s32 %q0, %q1")
+DHN_MVE_NARROW(dhn_mve_narrow8, int8x16_t, int16x8_t, "vqmovnb.s16 %q0, %q1")
+
 #else /* the host: what these loops compute */
+
+static inline int16x8_t dhn_mve_narrow16(int32x4_t x)
+{
+    return vqmovnbq_s32(vdupq_n_s16(0), x);
+}
+
+static inline int8x16_t dhn_mve_narrow8(int16x8_t x)
+{
+    return vqmovnbq_s16(vdupq_n_s8(0), x);
+}
 
 static inline int32x4_t dhn_mve_join(int32_t a, int32_t b, int32_t c, int32_t d)
 {

@@ -99,6 +99,7 @@ DHN_MVE_MEMORY(b, s8, int8x16_t, 16, int8_t)
 DHN_MVE_MEMORY(b, u8, uint8x16_t, 16, uint8_t)
 DHN_MVE_MEMORY(b, s16, int16x8_t, 8, int8_t)
 DHN_MVE_MEMORY(b, s32, int32x4_t, 4, int8_t)
+DHN_MVE_MEMORY(b, u32, uint32x4_t, 4, uint8_t)
 DHN_MVE_MEMORY(h, u16, uint16x8_t, 8, uint16_t)
 DHN_MVE_MEMORY(w, s32, int32x4_t, 4, int32_t)
 DHN_MVE_MEMORY(w, u32, uint32x4_t, 4, uint32_t)
@@ -122,6 +123,14 @@ DHN_MVE_VV(vaddq_s32, int32x4_t, 4, (int32_t)((uint32_t)a.v[i] + (uint32_t)b.v[i
 DHN_MVE_VN(vaddq_n_s32, int32x4_t, 4, int32_t, (int32_t)((uint32_t)a.v[i] + (uint32_t)b))
 DHN_MVE_VN(vqaddq_n_s16, int16x8_t, 8, int16_t, (int16_t)dhn_mve_clip(a.v[i] + b, INT16_MIN, INT16_MAX))
 DHN_MVE_VV(vandq_s32, int32x4_t, 4, a.v[i] & b.v[i])
+DHN_MVE_VV(vaddq_s16, int16x8_t, 8, (int16_t)(a.v[i] + b.v[i]))
+DHN_MVE_VV(vsubq_s32, int32x4_t, 4, (int32_t)((uint32_t)a.v[i] - (uint32_t)b.v[i]))
+DHN_MVE_VV(veorq_s32, int32x4_t, 4, a.v[i] ^ b.v[i])
+DHN_MVE_VV(vmulhq_u32, uint32x4_t, 4, (uint32_t)(((uint64_t)a.v[i] * b.v[i]) >> 32))
+DHN_MVE_VN(vaddq_n_u8, uint8x16_t, 16, uint8_t, (uint8_t)(a.v[i] + b))
+DHN_MVE_VN(vshlq_n_s32, int32x4_t, 4, int32_t, (int32_t)((uint32_t)a.v[i] << b))
+DHN_MVE_VV(vmaxq_s16, int16x8_t, 8, (a.v[i] > b.v[i]) ? a.v[i] : b.v[i])
+DHN_MVE_VV(vminq_s16, int16x8_t, 8, (a.v[i] < b.v[i]) ? a.v[i] : b.v[i])
 DHN_MVE_VV(vmaxq_s8, int8x16_t, 16, (a.v[i] > b.v[i]) ? a.v[i] : b.v[i])
 DHN_MVE_VV(vminq_s8, int8x16_t, 16, (a.v[i] < b.v[i]) ? a.v[i] : b.v[i])
 DHN_MVE_VV(vmaxq_s32, int32x4_t, 4, (a.v[i] > b.v[i]) ? a.v[i] : b.v[i])
@@ -149,6 +158,42 @@ static inline int32_t vmladavq_s8(int8x16_t a, int8x16_t b)
     return sum;
 }
 
+/* acc + a * b, modulo 2^32. */
+static inline int32x4_t vmlaq_n_s32(int32x4_t acc, int32x4_t a, int32_t b)
+{
+    DHN_MVE_LANES(int32x4_t, 4, (int32_t)((uint32_t)acc.v[i] + (uint32_t)a.v[i] * (uint32_t)b));
+}
+
+static inline int32x4_t vldrwq_gather_shifted_offset_s32(const int32_t *p, uint32x4_t o)
+{
+    DHN_MVE_LANES(int32x4_t, 4, p[o.v[i]]);
+}
+
+static inline int32x4_t vabsq_s32(int32x4_t a)
+{
+    DHN_MVE_LANES(int32x4_t, 4, (a.v[i] < 0) ? -a.v[i] : a.v[i]);
+}
+
+static inline int32x4_t vmovlbq_s16(int16x8_t a)
+{
+    DHN_MVE_LANES(int32x4_t, 4, a.v[2 * i]);
+}
+
+static inline int32x4_t vmovltq_s16(int16x8_t a)
+{
+    DHN_MVE_LANES(int32x4_t, 4, a.v[2 * i + 1]);
+}
+
+static inline int16x8_t vdupq_n_s16(int16_t b)
+{
+    DHN_MVE_LANES(int16x8_t, 8, b);
+}
+
+static inline uint32x4_t vdupq_n_u32(uint32_t b)
+{
+    DHN_MVE_LANES(uint32x4_t, 4, b);
+}
+
 static inline int8x16_t vdupq_n_s8(int8_t b)
 {
     DHN_MVE_LANES(int8x16_t, 16, b);
@@ -173,26 +218,19 @@ DHN_MVE_NARROW(vqmovntq_s32, int16x8_t, int32x4_t, 4, 1, INT16_MIN, INT16_MAX)
 DHN_MVE_NARROW(vqmovnbq_s16, int8x16_t, int16x8_t, 8, 0, INT8_MIN, INT8_MAX)
 DHN_MVE_NARROW(vqmovntq_s16, int8x16_t, int16x8_t, 8, 1, INT8_MIN, INT8_MAX)
 
-static inline int16x8_t vreinterpretq_s16_s32(int32x4_t a)
-{
-    int16x8_t r;
-    memcpy(&r, &a, sizeof r);
-    return r;
-}
-
-static inline int32x4_t vreinterpretq_s32_s8(int8x16_t a)
-{
-    int32x4_t r;
-    memcpy(&r, &a, sizeof r);
-    return r;
-}
-
-static inline int8x16_t vreinterpretq_s8_s16(int16x8_t a)
-{
-    int8x16_t r;
-    memcpy(&r, &a, sizeof r);
-    return r;
-}
+#define DHN_MVE_SAME_BITS(name, to, from)                                                                              \
+    static inline to name(from a)                                                                                      \
+    {                                                                                                                  \
+        to r;                                                                                                          \
+        memcpy(&r, &a, sizeof r);                                                                                      \
+        return r;                                                                                                      \
+    }
+DHN_MVE_SAME_BITS(vreinterpretq_s16_s32, int16x8_t, int32x4_t)
+DHN_MVE_SAME_BITS(vreinterpretq_s8_s16, int8x16_t, int16x8_t)
+DHN_MVE_SAME_BITS(vreinterpretq_s32_s8, int32x4_t, int8x16_t)
+DHN_MVE_SAME_BITS(vreinterpretq_s32_u32, int32x4_t, uint32x4_t)
+DHN_MVE_SAME_BITS(vreinterpretq_u32_s32, uint32x4_t, int32x4_t)
+DHN_MVE_SAME_BITS(vreinterpretq_u8_s8, uint8x16_t, int8x16_t)
 
 static inline mve_pred16_t dhn_mve_first(uint32_t lanes, uint32_t n)
 {
