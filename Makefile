@@ -1,7 +1,7 @@
 # What a newcomer types. Every target prepares what it needs.
 # SPDX-License-Identifier: Apache-2.0
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint format wheel clean
+.PHONY: help setup demo bench test check lint format wheel clean
 JOBS ?= 2
 
 help: ## this list
@@ -12,6 +12,9 @@ setup: ## system packages, virtual environment, host twin; quick when done
 
 demo: setup ## one turn of the loop on the emulated board; report in build/demo
 	.venv/bin/dhn-kit demo --output build/demo
+
+bench: setup ## instructions, memory and flash of the benchmark networks on every emulated board; build/bench/kernels.json
+	.venv/bin/python scripts/bench.py
 
 test: setup lint ## lint, then all tests
 	.venv/bin/python -m pytest -n $(JOBS) --dist worksteal

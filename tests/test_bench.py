@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -110,3 +113,25 @@ def test_the_interpreter_takes_few_instructions_per_operator(tmp_path: Path) -> 
     overhead = (counts[1] - counts[0]) / 100 - kernel
     assert 5 < overhead <= INTERPRETER_LIMIT
     print(f"interpreter: {overhead:.0f} instructions per operator")
+
+
+def test_make_bench_writes_counts_beside_their_anchors(tmp_path: Path) -> None:
+    script = Path(__file__).parents[1] / "scripts" / "bench.py"
+    chosen = [
+        "--network",
+        "autoencoder",
+        "--board",
+        "m4",
+        "--config",
+        "fast",
+        "lean",
+        "--output",
+        str(tmp_path / "k.json"),
+    ]
+    done = subprocess.run([sys.executable, script, *chosen], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "k.json").read_text())["rows"]
+    assert [r["config"] for r in rows] == ["fast", "lean"]
+    assert all(r["output_equal"] and r["macs"] == 264_192 for r in rows), done.stdout
+    assert [r["limits"]["instructions"] for r in rows] == [0.5, 0.65]
+    assert rows[0]["share"] == pytest.approx(rows[0]["instructions"] / 582_915)
