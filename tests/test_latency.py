@@ -27,7 +27,7 @@ def whole_groups(v: dict[str, Any], by: int) -> int:
         y, x = divmod(pixel, v["out_w"])
         top, left = y * v["stride_h"] - v["pad_t"], x * v["stride_w"] - v["pad_l"]
         below, right = top + (v["kh"] - 1) * v["dilation_h"], left + (v["kw"] - 1) * v["dilation_w"]
-        return top >= 0 and left >= 0 and below < v["in_h"] and right < v["in_w"]
+        return bool(top >= 0 and left >= 0 and below < v["in_h"] and right < v["in_w"])
 
     groups = [range(first, first + by) for first in range(0, v["out_h"] * v["out_w"] - by + 1, by)]
     return sum(all(map(inside, g)) and g[0] // v["out_w"] == g[-1] // v["out_w"] for g in groups)

@@ -86,9 +86,8 @@ def load_architecture(name: str) -> Architecture:
         known = ", ".join(list_architectures())
         raise DhnError(f"no kernels for architecture '{name}': {path} does not exist; there are {known}")
     table = tomllib.loads(path.read_text())
-    kernels = tuple(
-        Kernel(arch=table["arch"], **{**k, "work": tuple(k.get("work", ()))}) for k in table.get("kernel", ())
-    )
+    entries = [{**k, "work": tuple(k.get("work", ()))} for k in table.get("kernel", ())]
+    kernels = tuple(Kernel(arch=table["arch"], **k) for k in entries)
     return Architecture(table["arch"], table["flavour"], table.get("fallback", ""), kernels)
 
 
