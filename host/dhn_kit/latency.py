@@ -103,8 +103,8 @@ def derived(values: Mapping[str, Any]) -> dict[str, int]:
     """The record's integers, and what follows from them.
 
     ``taps_h``, ``taps_w``: taps inside the image, summed over the output's rows, columns. ``whole_h``, ``whole_w``:
-    rows and columns of the output whose windows lie inside. ``whole_2`` to ``whole_4``: groups of so many pixels, counted
-    along the whole image, that lie in one row and whose windows lie inside. ``shape0`` to ``shape2``.
+    rows and columns of the output whose windows lie inside. ``whole_2`` to ``whole_4``: groups of so many pixels,
+    counted along the whole image, that lie in one row and whose windows lie inside. ``shape0`` to ``shape2``.
     """
     found = {name: int(v) for name, v in values.items() if isinstance(v, int)}
     for i, size in enumerate(values.get("shape", ())):
