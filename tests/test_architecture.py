@@ -26,7 +26,7 @@ ORDER = [
     "twin", "optable",
     "link_map", "firmware_build",
     "framing", "samples", "sample_stream", "link", "board_client", "board_session",
-    "kernel_rig", "latency_grid", "latency_terms", "latency_fit",
+    "kernel_rig", "cycles", "latency_grid", "latency_terms", "latency_fit",
     "store",
     "datasets", "risk", "train", "report",
     "project", "doctor",

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dhn_kit import latency_fit, latency_grid
+from dhn_kit import cli, cycles, latency_fit, latency_grid
 from dhn_kit.boards import load_board
 from dhn_kit.errors import DhnError
 from dhn_kit.kernels import Kernel, all_by_name
@@ -90,3 +91,46 @@ def test_a_few_counted_layers_predict_others(tmp_path: Path) -> None:
     samples = latency_fit.measure(load_board("qemu-cortex-m4"), latency_grid.grid(kernel, 30), tmp_path)
     found = fit_kernel(kernel, samples[10:], samples[:10])
     assert found.within_10 == 1.0 and found.samples == 20 and found.held_out == 10
+
+
+def test_cycles_follow_the_published_timings(tmp_path: Path) -> None:
+    """Fully connected: 30 instructions per turn, of them four LDM of four registers and a taken branch."""
+    kernel = all_by_name()["dhn_fc_pairs_s8__armv7em"]
+    op = next(o for o in latency_grid.grid(kernel, 40) if o.macs > 60_000)
+    found = cycles.estimate(load_board("qemu-cortex-m4"), [latency_grid.case_of(op, 0)], tmp_path)
+    assert found == {kernel.name: pytest.approx((30 + 4 * 4 + 2) / 30, rel=0.03)}
+
+
+def test_cycles_of_single_instructions() -> None:
+    def cost(name: str, operands: str = "", before: str = "", jumps: bool = False) -> int:
+        ahead = cycles.decode(0, 2, before, "r1, [r2]") if before else None
+        return cycles.cycles_of(cycles.decode(2, 4, name, operands), 100 if jumps else 4, ahead, {})
+
+    assert (cost("add"), cost("smlad"), cost("udiv"), cost("beq.n"), cost("bne.w", jumps=True)) == (1, 1, 7, 1, 3)
+    assert (cost("ldr", "r0, [r3]"), cost("ldr", "r0, [r3]", "ldr"), cost("ldr", "r0, [r1, #4]", "ldr")) == (2, 1, 2)
+    assert (cost("ldr", "r0, [r3]", "str"), cost("str", "r0, [r3, #4]"), cost("strb", "r0, [r3, r4]")) == (2, 1, 2)
+    assert (cost("ldmia.w", "r11!, {r1, r2, r3}"), cost("pop", "{r4-r9, pc}", jumps=True), cost("ldrd")) == (4, 10, 3)
+
+
+def test_the_command_shows_and_fits_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "m4.json"
+    words = ["latency", "--board", "qemu-cortex-m4", "--kernel", "dhn_mean_s8__ref"]
+    with pytest.raises(SystemExit) as done:
+        cli.main([*words, "--fit", "--output", str(file), "--json"])
+    assert not done.value.code
+    shown = json.loads(capsys.readouterr().out)["kernels"]["dhn_mean_s8__ref"]
+    assert shown["within_10"] == 1.0 and 1.0 < shown["cpi"] < 2.0
+    assert json.loads(file.read_text())["kernels"]["dhn_mean_s8__ref"] == shown
+    with pytest.raises(SystemExit):
+        cli.main([*words, "--terms"])
+    assert "pixels" in capsys.readouterr().out
+
+
+def test_the_command_refuses_what_it_cannot_fit(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, complaint in (
+        (("--board", "posix", "--fit"), "posix does not count instructions; fit the model of an emulated board"),
+        (("--kernel", "nothing"), "no kernel of qemu-cortex-m4 matches 'nothing'"),
+    ):
+        with pytest.raises(SystemExit):
+            cli.main(["latency", *words])
+        assert complaint in capsys.readouterr().err

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from dhn_kit import __version__
-from dhn_kit.commands import console, device, environment, hooks, model, results
+from dhn_kit.commands import console, device, environment, hooks, latency, model, results
 from dhn_kit.errors import DhnError
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ COMMANDS = (
     hooks.loop,
     results.report,
     environment.boards,
+    latency.latency,
     environment.doctor,
     results.demo,
     environment.init,

@@ -100,9 +100,7 @@ def run_cases(board: Board, cases: Sequence[Case], folder: Path, *, count: bool 
     ``count`` False: two runs each and a rough count. The program is built in ``folder`` and found there by later calls.
     DhnError: compiler or emulator missing, or a case that neither ends nor crashes.
     """
-    slots = tuple(board.hook_flash.base + i * ROOM // 2 for i in range(2))
-    flash = dataclasses.replace(board.hook_flash, slot_bytes=ROOM // 2, slots=slots)
-    elf = _program(dataclasses.replace(board, hook_flash=flash), folder)
+    elf = build_rig(board, folder)
     outcomes: list[Outcome] = []
     while len(outcomes) < len(cases):
         blob = _Blob(ROOM, count)
@@ -113,7 +111,11 @@ def run_cases(board: Board, cases: Sequence[Case], folder: Path, *, count: bool 
     return outcomes
 
 
-def _program(board: Board, folder: Path) -> Path:
+def build_rig(board: Board, folder: Path) -> Path:
+    """The program with all kernels of the board's architecture."""
+    slots = tuple(board.hook_flash.base + i * ROOM // 2 for i in range(2))
+    flash = dataclasses.replace(board.hook_flash, slot_bytes=ROOM // 2, slots=slots)
+    board = dataclasses.replace(board, hook_flash=flash)
     kernels = sorted(load_kernels(board.flavour), key=lambda k: k.id)
     generated = {"rig_registry.c": render("rig_registry.c.j2", kernels=kernels)}
     return build_program("rig", generated, kernels, board, folder)

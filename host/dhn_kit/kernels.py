@@ -20,7 +20,8 @@ class Kernel:
     ``condition`` empty: every shape that import accepts. ``consts``: bytes of each constant field, where they differ
     from the operator's own. ``lead``: the output may overlap the first input when it lies at least so many bytes
     below it. ``in_place``: the output may be the very bytes of an input. ``work``: how often its loops run, for the
-    latency model (over the record's fields and `latency.derived`); empty: the fit finds out by itself.
+    latency model (over the record's fields and `latency.derived`), in the file the name of a list in its table
+    ``loops``; empty: the fit finds out by itself.
     """
 
     name: str
@@ -86,7 +87,8 @@ def load_architecture(name: str) -> Architecture:
         known = ", ".join(list_architectures())
         raise DhnError(f"no kernels for architecture '{name}': {path} does not exist; there are {known}")
     table = tomllib.loads(path.read_text())
-    entries = [{**k, "work": tuple(k.get("work", ()))} for k in table.get("kernel", ())]
+    loops = {name: tuple(terms) for name, terms in table.get("loops", {}).items()}
+    entries = [{**k, "work": loops[k["work"]] if "work" in k else ()} for k in table.get("kernel", ())]
     kernels = tuple(Kernel(arch=table["arch"], **k) for k in entries)
     return Architecture(table["arch"], table["flavour"], table.get("fallback", ""), kernels)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -51,13 +52,24 @@ class LatencyModel:
         return max(1.0, sum(k * expressions.evaluate(term, scope) for term, k in known.terms))
 
     def cycles(self, kernel: Kernel, values: Mapping[str, Any], macs: int, outputs: int) -> float:
-        """Estimated cycles where the board has an estimate for the kernel, instructions otherwise."""
+        """Estimated cycles where the board has estimates, instructions otherwise."""
         known = self.kernels.get(kernel.name)
-        return self.instructions(kernel, values, macs, outputs) * ((known.cpi if known else 0.0) or 1.0)
+        return self.instructions(kernel, values, macs, outputs) * ((known.cpi if known else 0.0) or self._usual_cpi())
+
+    def _usual_cpi(self) -> float:
+        """For a kernel without an estimate, so that it compares with those that have one."""
+        found = [k.cpi for k in self.kernels.values() if k.cpi]
+        return sum(found) / len(found) if found else 1.0
 
     def save(self, path: Path) -> None:
+        """A term to a line. DhnError: the file cannot be written."""
         kernels = {name: asdict(k) for name, k in sorted(self.kernels.items())}
-        path.write_text(json.dumps({"board": self.board, "kernels": kernels}, indent=1) + "\n")
+        text = json.dumps({"board": self.board, "kernels": kernels}, indent=1)
+        text = re.sub(r'\[\s+("[^"]*"),\s+([-+.\de]+)\s+\]', r"[\1, \2]", text)
+        try:
+            path.write_text(text + "\n")
+        except OSError as error:
+            raise DhnError(f"cannot write {path}: {error.strerror}; choose another place with --output") from error
 
 
 def path_of(board: str) -> Path:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import nnls
 
-from dhn_kit import expressions
+from dhn_kit import cycles, expressions
 from dhn_kit.boards import Board
 from dhn_kit.errors import DhnError
-from dhn_kit.kernel_rig import FAULTS, run_cases
+from dhn_kit.kernel_rig import FAULTS, Case, run_cases
 from dhn_kit.kernels import Kernel
 from dhn_kit.latency import KernelLatency, derived
 from dhn_kit.latency_grid import case_of, grid
@@ -24,10 +25,12 @@ from dhn_kit.lower import Op
 
 Floats = npt.NDArray[np.float64]
 #: Layers per kernel.
-TRAIN, HELD_OUT = 110, 60
+TRAIN, HELD_OUT = 80, 50
 #: Fewest that a kernel is fitted to.
 FEWEST = 12
 FOLDS = 5
+#: Instructions of the calls that are traced for an estimate of cycles, about.
+TRACED = 20_000
 #: Sets of terms that are cross-validated: those with the smallest training errors.
 SHORTLIST = 12
 #: Where the author's terms are off by less on average, no others are tried.
@@ -42,45 +45,48 @@ TOO_BIG = FAULTS[32]
 
 @dataclass(frozen=True)
 class Sample:
-    """One counted call."""
+    """One counted call, of these record fields."""
 
     values: Mapping[str, Any]
     instructions: float
+    case: Case | None = None
 
 
 def measure(board: Board, ops: Sequence[Op], folder: Path) -> list[Sample]:
     """Each op counted on the emulated core; DhnError if a kernel misbehaves."""
-    outcomes = run_cases(board, [case_of(op, seed) for seed, op in enumerate(ops)], folder)
+    cases = [case_of(op, seed) for seed, op in enumerate(ops)]
     samples = []
-    for op, outcome in zip(ops, outcomes, strict=True):
+    for op, case, outcome in zip(ops, cases, run_cases(board, cases, folder), strict=True):
         if TOO_BIG in outcome.faults:
             continue
         if outcome.faults:
             raise DhnError(f"{board.name}: {op.kernel.name} {', '.join(outcome.faults)}; this is a fault of the kernel")
-        samples.append(Sample(op.prepared.values, max(1, outcome.instructions)))
+        samples.append(Sample(op.prepared.values, max(1, outcome.instructions), case))
     return samples
 
 
 def fit_board(
-    board: Board,
-    kernels: Sequence[Kernel],
-    folder: Path,
-    cpi: Mapping[str, float] | None = None,
-    progress: Callable[[str], None] = lambda text: None,
+    board: Board, kernels: Sequence[Kernel], folder: Path, progress: Callable[[str], None] = lambda text: None
 ) -> dict[str, KernelLatency]:
-    """Latencies of these kernels by name, each fitted to `TRAIN` layers and judged on `HELD_OUT` others."""
-    found = {}
+    """Latencies of these kernels by name, each fitted to `TRAIN` layers and judged on `HELD_OUT` others.
+
+    Kernels for which there are fewer than `FEWEST` layers are left out. ``progress`` is told what is being done.
+    """
+    found, typical = {}, []
     for kernel in kernels:
-        progress(kernel.name)
+        progress(f"counting {kernel.name}")
         samples = measure(board, grid(kernel, TRAIN + HELD_OUT), folder)
         if len(samples) < FEWEST:
             continue
-        apart = max(1, len(samples) * HELD_OUT // (TRAIN + HELD_OUT))
-        found[kernel.name] = fit_kernel(kernel, samples[apart:], samples[:apart], (cpi or {}).get(kernel.name, 0.0))
-    return found
+        apart = len(samples) * HELD_OUT // (TRAIN + HELD_OUT)
+        found[kernel.name] = fit_kernel(kernel, samples[apart:], samples[:apart])
+        typical += sorted(samples, key=lambda s: abs(s.instructions - TRACED))[:2]
+    progress("tracing two calls of each kernel")
+    cpi = cycles.estimate(board, [s.case for s in typical if s.case], folder)
+    return {name: dataclasses.replace(fitted, cpi=cpi.get(name, 0.0)) for name, fitted in found.items()}
 
 
-def fit_kernel(kernel: Kernel, train: Sequence[Sample], held_out: Sequence[Sample], cpi: float = 0.0) -> KernelLatency:
+def fit_kernel(kernel: Kernel, train: Sequence[Sample], held_out: Sequence[Sample]) -> KernelLatency:
     """Non-negative least squares of the relative error, over the terms of the kernel's author or those that
     cross-validate best.
 
@@ -96,7 +102,7 @@ def fit_kernel(kernel: Kernel, train: Sequence[Sample], held_out: Sequence[Sampl
     errors = np.abs(predictions(terms, held_out) / np.array([s.instructions for s in held_out]) - 1.0)
     within = float((errors <= 0.1).mean()) if len(errors) else 0.0
     return KernelLatency(
-        terms, cpi, len(train), len(held_out), round(within, 4), round(float(errors.max(initial=0.0)), 4)
+        terms, 0.0, len(train), len(held_out), round(within, 4), round(float(errors.max(initial=0.0)), 4)
     )
 
 

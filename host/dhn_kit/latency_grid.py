@@ -18,7 +18,7 @@ from dhn_kit.layouts import Unfit
 from dhn_kit.lower import Op, lower
 
 #: More products would take the emulator long and teach the fit nothing new.
-MAX_WORK = 700_000
+MAX_WORK = 400_000
 #: Input and output together: what an emulated board's RAM holds beside its guards.
 MAX_BYTES = 80_000
 CHANNELS = (1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 96, 128, 160, 192, 256)
@@ -27,6 +27,8 @@ WINDOWS = (
     *((3, 3, 1),) * 8, *((3, 3, 2),) * 5, *((1, 1, 1),) * 6, *((1, 1, 2),) * 3, (5, 5, 1), (5, 5, 2),
     (7, 7, 2), (10, 4, 2), (1, 3, 1), (1, 5, 1), (1, 9, 1), (3, 1, 1), (5, 1, 1), (1, 3, 2), (2, 2, 2), (4, 4, 4),
 )  # fmt: skip
+#: Spread and largest size of weights: of eight, four and two bits.
+WEIGHTS = ((40, 127), (3, 7), (1, 1))
 ATTEMPTS = 4000
 
 
@@ -98,7 +100,8 @@ class _Net:
         rng = np.random.default_rng(self.rng.randrange(1 << 32))
         scale = rng.uniform(0.5, 1.5, channels) * 0.02 / np.sqrt(fan_in)
         bias = rng.integers(-2000, 2000, channels).astype(np.int32)
-        weight = rng.normal(0, 40, shape).clip(-127, 127).astype(np.int8)
+        spread, most = rng.choice(WEIGHTS, p=(0.6, 0.2, 0.2))
+        weight = rng.normal(0, spread, shape).round().clip(-most, most).astype(np.int8)
         return {"weight": weight, "bias": bias, "weight_scale": scale, "act_q": (-128, 127)}
 
 
