@@ -42,6 +42,7 @@ LOAD firmware/CMakeFiles/firmware.dir/app/app.c.obj
  *fill*         0x000000d0        0x8
  .text          0x000000d8       0x20 /usr/lib/app/libc_nano.a(lib_a-memcpy.o)
  .rodata        0x000000f8        0x8 firmware/CMakeFiles/firmware.dir/__/mcu_kernels/ref/conv.c.obj
+ .text.hook     0x000000f8        0x6 firmware/CMakeFiles/hook_kernels.dir/__/mcu_kernels/ref/fc.c.obj
  .text.fits     0x00000100        0x4 firmware/CMakeFiles/firmware.dir/__/x/generated/registry.c.obj
 .weights        0x00000110       0x30
  .dhn_weights   0x00000110       0x30 firmware/CMakeFiles/firmware.dir/__/x/generated/model.c.obj
@@ -56,7 +57,8 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
 
 def test_a_map_gives_every_byte_of_flash_to_its_part() -> None:
-    expected = {"runtime": 0x10, "kernels": 0xC, "application": 0, "port": 0xC0, "libc": 0x20, "weights": 0x30}
+    expected = {"runtime": 0x10, "kernels": 0xC, "hook kernels": 6, "application": 0, "port": 0xC0}
+    expected |= {"libc": 0x20, "weights": 0x30}
     assert flash_parts(MAP) == expected
     assert part_of("firmware/CMakeFiles/firmware.dir/app/link.c.obj") == "application"
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 import shutil
@@ -37,6 +38,10 @@ SAMPLE_BYTES = 8192
 SOURCES = ("*.c", "*.h", "*.S", "*.ld", "*.cmake", "*.toml", "CMakeLists.txt")
 
 
+#: Kernels that the program names, and those that only hooks may call.
+KernelGroups = tuple[Sequence[Kernel], Sequence[Kernel]]
+
+
 @dataclass(frozen=True)
 class FirmwareImage:
     """``flash_code_bytes`` is program and constants, ``flash_weight_bytes`` the pack; ``ram_bytes`` is all static
@@ -52,7 +57,7 @@ class FirmwareImage:
 
     @property
     def inference_bytes(self) -> int | None:
-        """Code of the inference path alone: runtime and kernels."""
+        """Code of the inference path alone: runtime and the network's kernels."""
         return self.parts["runtime"] + self.parts["kernels"] if self.parts else None
 
 
@@ -71,7 +76,8 @@ def build_firmware(
     """
     image = device_bytes(pack)
     generated = _generate(image, board, sample_bytes)
-    elf = build_program("app", generated, _kernels(image, board.flavour), board, out_dir, user_sources)
+    named, hooks = _kernels(image, board.flavour)
+    elf = build_program("app", generated, named, board, out_dir, user_sources, hooks)
     return _measure(elf, len(image))
 
 
@@ -82,20 +88,25 @@ def build_program(
     board: Board,
     out_dir: Path,
     user_sources: Sequence[Path] = (),
+    hook_kernels: Sequence[Kernel] = (),
 ) -> Path:
-    """The ELF file of firmware/``program`` with generated sources (name to text) and kernels. DhnError as above."""
+    """The ELF file of firmware/``program`` with generated sources (name to text) and kernels. DhnError as above.
+
+    ``hook_kernels`` are those that only hooks may call: compiled for size.
+    """
     out_dir.mkdir(parents=True, exist_ok=True)
-    key = _content_key([program, dict(generated), [k.name for k in kernels]], board, user_sources)
+    names = [[k.name for k in group] for group in (kernels, hook_kernels)]
+    key = _content_key([program, dict(generated), names], board, user_sources)
     stamp = out_dir / "firmware.json"
     if not _is_current(stamp, key):
         stamp.unlink(missing_ok=True)
-        elf = _compile(program, generated, kernels, board, out_dir, user_sources)
+        elf = _compile(program, generated, (kernels, hook_kernels), board, out_dir, user_sources)
         stamp.write_text(json.dumps({"key": key, "elf": str(elf)}))
     return Path(json.loads(stamp.read_text())["elf"])
 
 
-def _kernels(image: bytes, flavour: str) -> list[Kernel]:
-    """What the pack names and what hooks may use, by id."""
+def _kernels(image: bytes, flavour: str) -> tuple[list[Kernel], list[Kernel]]:
+    """What the pack names, and what else hooks may use, by id."""
     header = records.HEADER.unpack(image)
     named = struct.unpack_from(f"<{header['kernel_count']}H", image, header["kernels"])
     by_id = {k.id: k for k in load_kernels(flavour)}
@@ -105,7 +116,7 @@ def _kernels(image: bytes, flavour: str) -> list[Kernel]:
                 f"the pack needs kernel 0x{number:04X}, which '{flavour}' does not have; pack it for this board"
             )
     hooks = {reference_kernels()[op].id for op in HOOK_KERNELS}
-    return [by_id[number] for number in sorted({*named, *hooks})]
+    return [by_id[n] for n in sorted(set(named))], [by_id[n] for n in sorted(hooks.difference(named))]
 
 
 def _generate(image: bytes, board: Board, sample_bytes: int) -> dict[str, str]:
@@ -119,7 +130,8 @@ def _generate(image: bytes, board: Board, sample_bytes: int) -> dict[str, str]:
         ops=_op_count(image),
         sample_bytes=sample_bytes,
     )
-    registry = render("registry.c.j2", kernels=_kernels(image, board.flavour), board=board.name[:31])
+    kernels = sorted(itertools.chain(*_kernels(image, board.flavour)), key=lambda k: k.id)
+    registry = render("registry.c.j2", kernels=kernels, board=board.name[:31])
     return {"model.c": model, "registry.c": registry}
 
 
@@ -155,7 +167,7 @@ def _is_current(stamp: Path, key: str) -> bool:
 def _compile(
     program: str,
     generated: Mapping[str, str],
-    kernels: Sequence[Kernel],
+    kernels: KernelGroups,
     board: Board,
     out_dir: Path,
     user_sources: Sequence[Path],
@@ -175,17 +187,18 @@ def _compile(
 
 
 def _configuration(
-    program: str, kernels: Sequence[Kernel], board: Board, source: Path, build: Path, user_sources: Sequence[Path]
+    program: str, kernels: KernelGroups, board: Board, source: Path, build: Path, user_sources: Sequence[Path]
 ) -> list[str]:
     folder = resources.path("mcu_kernels")
-    files = sorted({str(folder / k.arch / k.source) for k in kernels})
+    files, hook_files = ({str(folder / k.arch / k.source) for k in group} for group in kernels)
     values = {
         "CMAKE_BUILD_TYPE": "None",
         "CMAKE_MAKE_PROGRAM": _tool("ninja"),
         "DHN_PORT": board.port,
         "DHN_PROGRAM": program,
         "DHN_GENERATED": str(source),
-        "DHN_KERNELS": ";".join(files),
+        "DHN_KERNELS": ";".join(sorted(files)),
+        "DHN_HOOK_KERNELS": ";".join(sorted(hook_files - files)),
         "DHN_USER_SOURCES": ";".join(str(Path(f).resolve()) for f in user_sources),
         "DHN_CORE_FLAGS": ";".join(board.core.flags),
         "DHN_CODE_BYTES": str(board.memory.flash_bytes),

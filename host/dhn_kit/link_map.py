@@ -7,12 +7,13 @@ import re
 
 #: Part by the folder of the object file; the first that fits.
 FOLDERS = (
+    ("hook_kernels.dir/", "hook kernels"),  # linked for hooks that may come, not named by the network
     ("/runtime/", "runtime"),
     ("/mcu_kernels/", "kernels"),
     ("/generated/registry", "kernels"),  # the list of kernels, with their conditions
     ("/port/", "port"),
 )
-PARTS = ("runtime", "kernels", "application", "port", "libc", "weights")
+PARTS = ("runtime", "kernels", "hook kernels", "application", "port", "libc", "weights")
 #: Output sections that lie in flash (of .data, what its start values take there).
 FLASH = (".text", ".rodata", ".weights", ".data", ".ARM.exidx")
 
@@ -39,5 +40,5 @@ def part_of(file: str) -> str:
     """The part that an object file, or a library's member, belongs to."""
     if ".a(" in file:
         return "libc"
-    inside = file.rpartition("firmware.dir")[2]
+    inside = file[file.rfind("CMakeFiles/") + 1 :]
     return next((part for mark, part in FOLDERS if mark in inside), "application")
