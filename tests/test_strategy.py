@@ -64,5 +64,5 @@ def test_scratch_budget_excludes_kernels(monkeypatch: pytest.MonkeyPatch) -> Non
     free, _ = choose(lowered, "any", fast)
     tight, choices = choose(lowered, "any", fast, Policy(scratch_budget=100))
     assert free.ops[0].kernel.name == "greedy"
-    assert tight.ops[0].kernel.name == "dhn_conv_s8__ref"
+    assert tight.ops[0].scratch_bytes <= 100
     assert ("greedy", "needs 3000 bytes of scratch") in choices[0].others

@@ -13,10 +13,15 @@ from dhn_kit import plan, plan_validator, records, trailer
 from dhn_kit.errors import DhnError
 from dhn_kit.graph import Graph, Node, Port, Tensor
 from dhn_kit.hooks import Bundle, Certificate, HookPoint, HookSpec
+from dhn_kit.kernels import architecture_of
 from dhn_kit.lower import Lowered, Op, lower
-from dhn_kit.memory import root, scratch_name
+from dhn_kit.memory import op_scratch, root, scratch_name
 from dhn_kit.pack import Pack, emit_program, finish
 from dhn_kit.records import ConstPool
+from dhn_kit.strategy import choose_for_hooks
+
+#: The buffer that all ops of a hook use in turn.
+SCRATCH = "scratch"
 
 
 @dataclass
@@ -63,9 +68,11 @@ def _join(lowered: list[Lowered], fixed: dict[str, int], base: int, room: int, n
                 if operand is not None and operand.const is None:
                     top = root(part.aliases, operand.tensor)
                     sizes[top] = max(sizes.get(top, 0), part.tensors[operand.tensor].size)
-    # All at once alive: hooks are small, and a score must outlast its program.
-    buffers = tuple(plan.Buffer(n, size, 0, 1) for n, size in sizes.items() if n not in fixed)
-    problem = plan.Problem(buffers)
+    # All at once alive: hooks are small, and a score must outlast its program. Ops take turns in one scratch.
+    buffers = [plan.Buffer(n, size, 0, 1) for n, size in sizes.items() if n not in fixed]
+    ops = [op for part in lowered for op in part.ops]
+    buffers.append(plan.Buffer(SCRATCH, max((op.scratch_bytes for op in ops), default=0), 0, 1))
+    problem = plan.Problem(tuple(buffers))
     solution = plan.solve(problem)
     plan_validator.validate(problem, solution)
     if solution.size > room:
@@ -74,12 +81,21 @@ def _join(lowered: list[Lowered], fixed: dict[str, int], base: int, room: int, n
             "use a smaller hidden layer or feature"
         )
     offsets = {**fixed, **{n: base + o for n, o in solution.offsets.items()}}
+    offsets.update({op_scratch(i): offsets[SCRATCH] for i in range(len(ops))})
     for part in lowered:
         for tensor in part.tensors:
             top = root(part.aliases, tensor)
             if top in offsets:
                 offsets[tensor] = offsets[top]
     return offsets
+
+
+def hook_program(main: Pack, point: HookPoint, graph: Graph) -> Lowered:
+    """The graph by kernels that the pack's firmware links for hooks."""
+    lowered = lower(graph)
+    tensors = {root(lowered.aliases, name): t.size for name, t in lowered.tensors.items()}
+    room = _scratch(main, point)[1] - sum(-(-size // 4) * 4 for name, size in tensors.items() if name != "tap")
+    return choose_for_hooks(lowered, architecture_of(main.header["flavour"]), max(0, room))
 
 
 def _scratch(main: Pack, point: HookPoint) -> tuple[int, int]:
@@ -104,7 +120,7 @@ def _place_hook(main: Pack, spec: HookSpec) -> _Placed:
         raise DhnError(f"hook '{spec.name}' names hook point {spec.point}, '{main.name}' has {len(main.points)}")
     point = main.points[spec.point]
     net = _prefixed(pooled_input(spec.net, point), "net", {"tap": "tap"})
-    decide = lower(net)
+    decide = hook_program(main, point, net)
     score = net.outputs[0].tensor
     parts, fixed = [decide], {"tap": main.offsets[point.tap]}
     then: Lowered | None = None
@@ -112,7 +128,7 @@ def _place_hook(main: Pack, spec: HookSpec) -> _Placed:
     if spec.action == "exit":
         if spec.answer is not None:
             graph = _prefixed(spec.answer, "answer", {spec.answer.inputs[0].tensor: score})
-            then = lower(graph)
+            then = hook_program(main, point, graph)
             answer = graph.outputs[0].tensor
             parts.append(then)
         _check_answer(main, spec, (then or decide).tensors[answer])
@@ -154,7 +170,8 @@ def _repair(main: Pack, spec: HookSpec, point: HookPoint, fixed: dict[str, int])
             raise DhnError(f"repair of hook '{spec.name}' does not fit tensor '{name}' of '{main.name}'")
     if spec.repair is None and fixed["repair.in"] == fixed["repair.out"]:
         return None
-    return lower(_prefixed(graph, "repair", {ends[0].name: "repair.in", ends[1].name: "repair.out"}))
+    named = {ends[0].name: "repair.in", ends[1].name: "repair.out"}
+    return hook_program(main, point, _prefixed(graph, "repair", named))
 
 
 def _copy_graph(source: Tensor, target: Tensor) -> Graph:

@@ -6,12 +6,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from dhn_kit.bundle import pooled_input
+from dhn_kit.bundle import hook_program, pooled_input
 from dhn_kit.graph import Graph
 from dhn_kit.hooks import HookPoint, HookSpec
 from dhn_kit.kernels import all_by_name
 from dhn_kit.latency import LatencyModel
-from dhn_kit.lower import lower
 from dhn_kit.pack import Pack
 from dhn_kit.records import INSTR_RUN
 from dhn_kit.unpack import Instruction, unpack
@@ -45,12 +44,12 @@ def node_costs(pack: Pack, model: LatencyModel | None = None) -> list[int]:
     return [round(c) for c in costs]
 
 
-def hook_cost(spec: HookSpec, point: HookPoint, model: LatencyModel | None = None) -> tuple[int, int]:
+def hook_cost(pack: Pack, spec: HookSpec, point: HookPoint, model: LatencyModel | None = None) -> tuple[int, int]:
     """Predicted instructions of (deciding, acting): acting is the exit's answer or the skip's repair."""
     known = model or LatencyModel()
 
     def total(graph: Graph) -> int:
-        ops = lower(graph).ops
+        ops = hook_program(pack, point, graph).ops
         return round(sum(known.instructions(o.kernel, o.prepared.values, o.macs, o.outputs) for o in ops))
 
     then = spec.answer if spec.action == "exit" else spec.repair

@@ -19,12 +19,10 @@ from dhn_kit import records, resources
 from dhn_kit.boards import Board
 from dhn_kit.c_text import render
 from dhn_kit.errors import DhnError
-from dhn_kit.kernels import Kernel, load_kernels, reference_kernels
+from dhn_kit.kernels import Kernel, hook_kernels, load_kernels
 from dhn_kit.link_map import flash_parts
 from dhn_kit.trailer import device_bytes
 
-#: Always linked, so that a hook bundle trained later finds its kernels on the board.
-HOOK_KERNELS = ("conv2d", "depthwise_conv2d", "fully_connected", "avg_pool", "unary", "softmax", "copy")
 #: Debian packages of the compilers that boards name.
 COMPILER_PACKAGES = {
     "arm-none-eabi-gcc": "gcc-arm-none-eabi libnewlib-arm-none-eabi",
@@ -115,7 +113,7 @@ def _kernels(image: bytes, flavour: str) -> tuple[list[Kernel], list[Kernel]]:
             raise DhnError(
                 f"the pack needs kernel 0x{number:04X}, which '{flavour}' does not have; pack it for this board"
             )
-    hooks = {reference_kernels()[op].id for op in HOOK_KERNELS}
+    hooks = {k.id for k in hook_kernels(flavour)}
     return [by_id[n] for n in sorted(set(named))], [by_id[n] for n in sorted(hooks.difference(named))]
 
 

@@ -21,7 +21,8 @@ class Kernel:
     from the operator's own. ``lead``: the output may overlap the first input when it lies at least so many bytes
     below it. ``in_place``: the output may be the very bytes of an input. ``work``: how often its loops run, for the
     latency model (over the record's fields and `latency.derived`), in the file the name of a list in its table
-    ``loops``; empty: the fit finds out by itself.
+    ``loops``; empty: the fit finds out by itself. ``hooks``: linked into every firmware of the architecture, so that a
+    bundle that is trained later finds it.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Kernel:
     consts: Mapping[str, str] = field(default_factory=dict, hash=False)
     lead: str | None = None
     work: tuple[str, ...] = ()
+    hooks: bool = False
 
     @property
     def record(self) -> records.Record:
@@ -105,6 +107,20 @@ def chain(arch: str) -> Iterator[Architecture]:
 def load_kernels(arch: str = "ref") -> tuple[Kernel, ...]:
     """Every kernel that a core of this architecture can run, its own first."""
     return tuple(k for a in chain(arch) for k in a.kernels)
+
+
+def hook_kernels(arch: str) -> tuple[Kernel, ...]:
+    """What a hook bundle for this architecture may name."""
+    return tuple(k for k in load_kernels(arch) if k.hooks)
+
+
+@functools.cache
+def architecture_of(flavour: int) -> str:
+    """The architecture that a pack's header names. DhnError for a number that this version does not know."""
+    for name in list_architectures():
+        if load_architecture(name).flavour == flavour:
+            return name
+    raise DhnError(f"kernel flavour {flavour} is unknown to this version; pack the network again")
 
 
 @functools.cache

@@ -43,9 +43,11 @@ def scratch_name(point: HookPoint) -> str:
 
 
 def scratch_bytes(point: HookPoint, classes: int) -> int:
-    """What the default hooks need: feature, a hidden layer of up to 64, scores and answer, each aligned."""
+    """What the default hooks need: feature, a hidden layer of up to 64, scores and answer, each aligned; and the
+    feature once more in 16 bits, for kernels that widen their input."""
     feature = point.feature_shape[0] * point.feature_shape[1] * point.feature_shape[2]
-    return sum(-(-n // 4) * 4 for n in (feature, 64, classes, classes, 4))
+    wide = 2 * (-(-max(feature, 64) // 16) * 16)
+    return sum(-(-n // 4) * 4 for n in (feature, 64, classes, classes, 4, wide))
 
 
 def classes_of(lowered: Lowered) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 from dhn_kit.boards import Board
 from dhn_kit.errors import DhnError
 from dhn_kit.hooks import HookPoint
-from dhn_kit.kernels import Kernel, all_by_name, load_kernels
+from dhn_kit.kernels import Kernel, all_by_name, hook_kernels, load_kernels
 from dhn_kit.latency import LatencyModel
 from dhn_kit.layouts import Unfit
 from dhn_kit.lower import Lowered, Op
@@ -115,6 +115,16 @@ def choose(
     ops = [c.op for c in picked]
     choices = [_choice(p, c, r, policy) for p, c, r in zip(picked, found, refused, strict=True)]
     return dataclasses.replace(lowered, ops=ops), choices
+
+
+def choose_for_hooks(lowered: Lowered, arch: str, scratch_budget: int) -> Lowered:
+    """The same ops with the fastest kernels that every firmware of `arch` links."""
+    policy = Policy(scratch_budget=scratch_budget)
+    ops = []
+    for op in lowered.ops:
+        candidates, _ = _candidates(op, hook_kernels(arch), LatencyModel(), policy)
+        ops.append(min(candidates, key=lambda c: c.cost).op)
+    return dataclasses.replace(lowered, ops=ops)
 
 
 def _candidates(

@@ -42,7 +42,7 @@ class Costs:
 
 def predicted_costs(pack: Pack, model: LatencyModel | None = None) -> Costs:
     """Costs by a board's fitted model."""
-    return Costs(cost.node_costs(pack, model), lambda spec, point: cost.hook_cost(spec, point, model))
+    return Costs(cost.node_costs(pack, model), lambda spec, point: cost.hook_cost(pack, spec, point, model))
 
 
 def stage(spec: HookSpec, point: HookPoint, costs: Costs) -> Stage:
