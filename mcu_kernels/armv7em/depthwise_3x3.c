@@ -94,19 +94,22 @@ static void load_lines(const shape_t *s, const job_t *j, int32_t first, int32_t 
     }
 }
 
+typedef struct {
+    uint32_t word[4];
+} block_t; /* eight positions: loaded and stored by one instruction each */
+
 /* The last lines of a full band become the first of the next. */
 static void move_up(const shape_t *s, const job_t *j)
 {
     int32_t const lines = TAPS - s->stride;
     int32_t const from = s->band * s->stride * s->pitch;
-    int32_t const used = (j->p->out_w - 1) * s->stride + TAPS;
+    int32_t const blocks = ((j->p->out_w - 1) * s->stride + TAPS + 7) / 8;
     for (int32_t c = 0; c < CHANNELS; c++) {
         for (int32_t k = 0; k < lines; k++) {
-            int16_t *const to = j->planes + c * s->plane + k * s->pitch;
-            for (int32_t i = 0; i < used; i += 4) {
-                uint32_t const a = dhn_load32(to + from + i), b = dhn_load32(to + from + i + 2);
-                dhn_store32(to + i, a);
-                dhn_store32(to + i + 2, b);
+            block_t *const to = (void *)(j->planes + c * s->plane + k * s->pitch);
+            const block_t *const last = (const void *)((const int16_t *)to + from);
+            for (int32_t i = 0; i < blocks; i++) {
+                to[i] = last[i];
             }
         }
     }
