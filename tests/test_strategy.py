@@ -13,7 +13,7 @@ import pytest
 
 from dhn_kit import strategy
 from dhn_kit.errors import DhnError
-from dhn_kit.kernels import all_kernels
+from dhn_kit.kernels import reference_kernels
 from dhn_kit.latency import KernelLatency, LatencyModel
 from dhn_kit.lower import lower
 from dhn_kit.strategy import Candidate, Policy, choose
@@ -59,7 +59,7 @@ def test_a_named_kernel_is_taken_or_refused_by_name() -> None:
 def test_scratch_budget_excludes_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     lowered = lower(residual_net()[0])
     greedy = dataclasses.replace(lowered.ops[0].kernel, name="greedy", scratch="in_c * 1000")
-    monkeypatch.setattr(strategy, "load_kernels", lambda arch: (greedy, *all_kernels().values()))
+    monkeypatch.setattr(strategy, "load_kernels", lambda arch: (greedy, *reference_kernels().values()))
     fast = LatencyModel(kernels={"greedy": KernelLatency((("1", 1.0),))})
     free, _ = choose(lowered, "any", fast)
     tight, choices = choose(lowered, "any", fast, Policy(scratch_budget=100))

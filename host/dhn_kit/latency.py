@@ -93,11 +93,12 @@ def load_latency(board: str) -> LatencyModel:
 
 
 @functools.cache
-def _axis(out: int, stride: int, pad: int, dilation: int, kernel: int, size: int) -> tuple[int, int]:
-    """Of one axis, over all output positions: taps inside the image, and windows that lie inside as a whole."""
+def _axis(out: int, stride: int, pad: int, dilation: int, kernel: int, size: int) -> tuple[int, int, int]:
+    """Of one axis, over all output positions: taps inside the image, windows that lie inside as a whole, and windows
+    that reach from one side of the image to the other."""
     starts = range(-pad, out * stride - pad, stride)
     inside = [sum(0 <= s + k * dilation < size for k in range(kernel)) for s in starts]
-    return sum(inside), sum(n == kernel for n in inside)
+    return sum(inside), sum(n == kernel for n in inside), sum(n == size for n in inside)
 
 
 @functools.cache
@@ -115,8 +116,9 @@ def derived(values: Mapping[str, Any]) -> dict[str, int]:
     """The record's integers, and what follows from them.
 
     ``taps_h``, ``taps_w``: taps inside the image, summed over the output's rows, columns. ``whole_h``, ``whole_w``:
-    rows and columns of the output whose windows lie inside. ``whole_2`` to ``whole_4``: groups of so many pixels,
-    counted along the whole image, that lie in one row and whose windows lie inside. ``shape0`` to ``shape2``.
+    rows and columns of the output whose windows lie inside; ``spans_h``, ``spans_w``: whose windows reach from one
+    side of the image to the other. ``whole_2`` to ``whole_4``: groups of so many pixels, counted along the whole
+    image, that lie in one row and whose windows lie inside. ``shape0`` to ``shape2``.
     """
     found = {name: int(v) for name, v in values.items() if isinstance(v, int)}
     for i, size in enumerate(values.get("shape", ())):
@@ -131,7 +133,8 @@ def _add_windows(found: dict[str, int]) -> None:
     for axis, letter in (("h", "t"), ("w", "l")):
         out, stride, pad = found[f"out_{axis}"], found[f"stride_{axis}"], found[f"pad_{letter}"]
         dilation, kernel, size = found.get(f"dilation_{axis}", 1), found[f"k{axis}"], found[f"in_{axis}"]
-        found[f"taps_{axis}"], found[f"whole_{axis}"] = _axis(out, stride, pad, dilation, kernel, size)
+        names = (f"taps_{axis}", f"whole_{axis}", f"spans_{axis}")
+        found.update(zip(names, _axis(out, stride, pad, dilation, kernel, size), strict=True))
         inside.append((-(-pad // stride), found[f"whole_{axis}"]))
     for by in (2, 3, 4):
         found[f"whole_{by}"] = _whole_groups(by, found["out_h"], found["out_w"], *inside)

@@ -93,8 +93,8 @@ def _fully_connected() -> Iterator[tuple[str, ...]]:
 
 
 def _pools() -> Iterator[tuple[str, ...]]:
-    """Channels in words and their rest; the windows' rows, one where they span the image."""
-    walks = ("out_h * out_w", "taps_h * out_w", "taps_h * taps_w", "taps_h * out_w * (kw < in_w)")
+    """Channels in words and their rest; the windows' rows, one where they span the image's width."""
+    walks = ("out_h * out_w", "taps_h * out_w", "taps_h * taps_w", "taps_h * (out_w - spans_w) + out_h * spans_w")
     for word in (1, 4, 8, 16):
         yield ("1", "out_h", *walks[:3], *_words("c", word, walks))
 
