@@ -15,41 +15,26 @@
  * is kept aside. That holds at exactly one row of distance, or for images of at most two windows' width; otherwise the
  * input, which is lost anyhow, is first moved to that distance. */
 
+/* A pixel of the input or of the output. */
+typedef struct {
+    int32_t y, x;
+} place_t;
+
 typedef struct {
     const dhn_conv_t *p;
     const int8_t *in;
     uint8_t *slots;   /* 36 of `at.step` bytes */
     uint32_t *middle; /* column transforms of one window */
-    int8_t *kept;     /* 6 pixels: the first column of the window after a batch */
-    int32_t kept_x, kept_y;
+    uint32_t *kept;   /* the first column of the window after a batch: [in_c / 4][6] words */
+    place_t kept_at;
     int32_t in_c; /* of the slots: rounded up to 4; weights of the channels in excess are zero, whatever their pixels */
     bool copy;    /* the input cannot be read in words where it lies */
     uint32_t zeros; /* four channels of padding */
     dhn_wino_place_t at;
 } wino_t;
 
-/* A window's upper left output; none if it lies below the image. */
-typedef struct {
-    int32_t y, x;
-} window_t;
-
 /* Brings the sums of output channels o and o + 1 into the slots. */
 typedef void multiply_t(const wino_t *w, const dhn_io_t *io, int32_t o);
-
-static void keep_column(wino_t *w, window_t next)
-{
-    int32_t const in_w = w->p->in_w, in_h = w->p->in_h, in_c = w->p->in_c;
-    w->kept_y = next.y - w->p->pad_t;
-    w->kept_x = next.x - w->p->pad_l;
-    int8_t *to = w->kept;
-    for (int32_t y = w->kept_y; y < w->kept_y + 6; y++, to += w->in_c) {
-        if (y >= 0 && y < in_h && w->kept_x >= 0 && w->kept_x < in_w) {
-            memcpy(to, w->in + (y * in_w + w->kept_x) * in_c, (size_t)in_c);
-        } else {
-            memset(to, w->p->in_zp, (size_t)in_c);
-        }
-    }
-}
 
 /* Up to four channels of a pixel. */
 static inline uint32_t pixel_word(const int8_t *p, int32_t channels)
@@ -65,51 +50,63 @@ static inline uint32_t pixel_word(const int8_t *p, int32_t channels)
     return word;
 }
 
-/* Words of `count` columns; rows outside the image are padding. */
-static void copy_columns(const wino_t *w, int32_t y, int32_t channels, const int8_t *from, int32_t count, uint32_t *to)
+/* Words of `count` columns inside the image, four channels from c on, `pitch` words from row to row; rows outside the image
+ * are padding. */
+static void copy_columns(const wino_t *w, place_t at, int32_t c, int32_t count, uint32_t *to, int32_t pitch)
 {
-    int32_t const in_h = w->p->in_h, in_c = w->p->in_c;
-    for (int32_t i = 0; i < 6; i++, from += w->p->in_w * in_c, to += DHN_WINO_COLUMNS) {
-        bool const inside = y + i >= 0 && y + i < in_h;
-        const int8_t *p = from;
+    int32_t const in_w = w->p->in_w, in_c = w->p->in_c;
+    for (int32_t y = at.y; y < at.y + 6; y++, to += pitch) {
+        bool const inside = y >= 0 && y < w->p->in_h;
+        const int8_t *p = w->in + (y * in_w + at.x) * in_c + c;
         for (int32_t j = 0; j < count; j++, p += in_c) {
-            to[j] = inside ? pixel_word(p, channels) : w->zeros;
+            to[j] = inside ? pixel_word(p, in_c - c) : w->zeros;
         }
     }
 }
 
-/* How many columns from (y, x) on, at most 10, can be read alike, four channels from c on, and where. `pixels` holds copies
- * if rows lie outside or words cannot be read. */
-static int32_t find_columns(const wino_t *w, int32_t y, int32_t x, int32_t c, dhn_wino_columns_t *from,
-                            uint32_t *pixels)
+/* The first column of a window that is transformed after the next outputs. */
+static void keep_column(wino_t *w, place_t window)
 {
-    int32_t const in_w = w->p->in_w, in_h = w->p->in_h, in_c = w->p->in_c;
-    if (x < 0 || x >= in_w) {
-        *from = (dhn_wino_columns_t){(const int8_t *)&w->zeros, 0, 0};
-        return (x < 0) ? -x : DHN_WINO_COLUMNS;
+    w->kept_at = (place_t){window.y - w->p->pad_t, window.x - w->p->pad_l};
+    if (w->kept_at.x >= 0 && w->kept_at.x < w->p->in_w) {
+        for (int32_t c = 0; c < w->in_c; c += 4) {
+            copy_columns(w, w->kept_at, c, 1, w->kept + c / 4 * 6, 1);
+        }
     }
-    if (x == w->kept_x && y == w->kept_y) {
-        *from = (dhn_wino_columns_t){w->kept + c, w->in_c, 0};
+}
+
+/* How many columns from `at` on, at most 10, can be read alike, four channels from c on, and where. `pixels` holds copies if
+ * rows lie outside or words cannot be read. */
+static int32_t find_columns(const wino_t *w, place_t at, int32_t c, dhn_wino_columns_t *from, uint32_t *pixels)
+{
+    int32_t const in_w = w->p->in_w, in_c = w->p->in_c;
+    if (at.x < 0 || at.x >= in_w) {
+        *from = (dhn_wino_columns_t){(const int8_t *)&w->zeros, 0, 0};
+        return (at.x < 0) ? -at.x : DHN_WINO_COLUMNS;
+    }
+    if (at.x == w->kept_at.x && at.y == w->kept_at.y) {
+        *from = (dhn_wino_columns_t){(const int8_t *)(w->kept + c / 4 * 6), 4, 0};
         return 1;
     }
-    *from = (dhn_wino_columns_t){w->in + (y * in_w + x) * in_c + c, in_w * in_c, in_c};
-    int32_t const count = (in_w - x < DHN_WINO_COLUMNS) ? in_w - x : DHN_WINO_COLUMNS;
-    if (w->copy || y < 0 || y + 6 > in_h) {
-        copy_columns(w, y, in_c - c, from->p, count, pixels);
+    int32_t const count = (in_w - at.x < DHN_WINO_COLUMNS) ? in_w - at.x : DHN_WINO_COLUMNS;
+    if (w->copy || at.y < 0 || at.y + 6 > w->p->in_h) {
+        copy_columns(w, at, c, count, pixels, DHN_WINO_COLUMNS);
         *from = (dhn_wino_columns_t){(const int8_t *)pixels, DHN_WINO_COLUMNS * 4, 4};
+    } else {
+        *from = (dhn_wino_columns_t){w->in + (at.y * in_w + at.x) * in_c + c, in_w * in_c, in_c};
     }
     return count;
 }
 
 /* Input of a window to the words of its tiles, the first of which has its words at `slot`. */
-static void transform_window(const wino_t *w, window_t window, uint8_t *slot)
+static void transform_window(const wino_t *w, place_t window, uint8_t *slot)
 {
-    int32_t const y = window.y - w->p->pad_t, x = window.x - w->p->pad_l;
     for (int32_t c = 0; c < w->in_c; c += 4, slot += 2u * w->at.pair_bytes) {
         for (int32_t i = 0; i < DHN_WINO_COLUMNS;) {
             uint32_t pixels[6 * DHN_WINO_COLUMNS];
             dhn_wino_columns_t from;
-            int32_t const found = find_columns(w, y, x + i, c, &from, pixels), room = DHN_WINO_COLUMNS - i;
+            place_t const at = {window.y - w->p->pad_t, window.x - w->p->pad_l + i};
+            int32_t const found = find_columns(w, at, c, &from, pixels), room = DHN_WINO_COLUMNS - i;
             dhn_wino_columns(&from, w->middle + i, (found < room) ? found : room);
             i += found;
         }
@@ -134,7 +131,7 @@ static __attribute__((noinline)) void put_part(const wino_t *w, const uint8_t *s
 }
 
 /* Both tiles of a window, both output channels; sums are [channel][tile of the batch]. */
-static void put_window(const wino_t *w, window_t window, const uint8_t *sums, int8_t *out, const dhn_wino_channel_t *c)
+static void put_window(const wino_t *w, place_t window, const uint8_t *sums, int8_t *out, const dhn_wino_channel_t *c)
 {
     int32_t const rows = w->p->out_h - window.y;
     for (int32_t x = window.x; x <= window.x + 4; x += 4, sums += 4) {
@@ -170,9 +167,8 @@ static void start(wino_t *w, const dhn_conv_t *p, const dhn_io_t *io, uint32_t p
     w->in = io->in0;
     w->slots = io->scratch;
     w->middle = (void *)(w->slots + DHN_WINO_FREQUENCIES * step);
-    w->kept = (int8_t *)(w->middle + 2 * 6 * DHN_WINO_COLUMNS);
-    w->kept_x = -1;
-    w->kept_y = 0;
+    w->kept = w->middle + 2 * 6 * DHN_WINO_COLUMNS;
+    w->kept_at = (place_t){0, -1};
     w->at = (dhn_wino_place_t){step, 3u * step, 5u * step, pair_bytes, row, p->out_c, p->out_zp};
     memset(&w->zeros, p->in_zp, sizeof w->zeros);
     uintptr_t const distance = (uintptr_t)io->in0 - (uintptr_t)io->out;
@@ -188,9 +184,9 @@ static void run(const dhn_conv_t *p, const dhn_io_t *io, uint32_t pair_bytes, mu
     const dhn_wino_channel_t *const channel = (const void *)(io->consts + p->bias);
     wino_t w;
     start(&w, p, io, pair_bytes);
-    window_t next = {0, 0};
+    place_t next = {0, 0};
     while (next.y < p->out_h) {
-        window_t batch[2];
+        place_t batch[2];
         for (int32_t i = 0; i < 2; i++) {
             batch[i] = next;
             if (next.y < p->out_h) {
@@ -198,7 +194,7 @@ static void run(const dhn_conv_t *p, const dhn_io_t *io, uint32_t pair_bytes, mu
             }
             next.x += 8;
             if (next.x >= p->out_w) {
-                next = (window_t){next.y + 4, 0};
+                next = (place_t){next.y + 4, 0};
             }
         }
         if (next.x > 0) {
