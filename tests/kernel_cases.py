@@ -180,7 +180,8 @@ def conv(
     call = weighted(op, records.CONV, values, channels(name, weight, fan_in, out_c, n), n)
     x = values_of(n.data, rng, image)
     outputs = out_h * out_w * out_c
-    return Layer(name, call, x.tobytes(), outputs, macs=outputs * fan_in, real=real)
+    same = image == (out_h, out_w, out_c)
+    return Layer(name, call, x.tobytes(), outputs, macs=outputs * fan_in, real=real, in_place=same)
 
 
 def depthwise(

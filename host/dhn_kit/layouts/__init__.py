@@ -21,6 +21,7 @@ LAYOUTS: dict[str, Layout] = {
     "conv_w4": direct.conv_w4,
     "conv_w2": direct.conv_w2,
     "depthwise_3x3": depthwise.depthwise_3x3,
+    "depthwise_any": depthwise.depthwise_any,
     "fc_pairs": fully_connected.fc_pairs,
     "add_shifted": add.add_shifted,
     "add_exact": add.add_exact,

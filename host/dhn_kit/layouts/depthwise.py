@@ -20,3 +20,15 @@ def depthwise_3x3(call: Call) -> Prepared:
     table["w"][:, 0, 3] = rows[:, 3]
     table["row"] = rows[:, :3]
     return Prepared(call.record, call.values, {"weight": table.tobytes()})
+
+
+def depthwise_any(call: Call) -> Prepared:
+    """Per output channel words of two int16 weights, rows along the longer side of the filter ending in a zero if odd."""
+    assert call.weight is not None and call.shift is not None
+    kh, kw, channels = call.weight.shape
+    filters = call.weight.transpose(2, 0, 1) if kw >= kh else call.weight.transpose(2, 1, 0)
+    words = np.zeros((channels, min(kh, kw), -(-max(kh, kw) // 2) * 2), np.dtype("<i2"))
+    words[:, :, : max(kh, kw)] = filters
+    rows = common.rows_with_exceptions(call)
+    consts = {"weight": words.tobytes(), "bias": rows[:, :3].tobytes(), "shift": call.shift.tobytes()}
+    return Prepared(call.record, call.values, consts)
