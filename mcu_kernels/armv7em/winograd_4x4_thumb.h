@@ -97,11 +97,9 @@ __asm__("dhn_wino_begin dhn_wino_rows\n"
         "push {r5}\n"
         "mov r10, r4\n"
         "movw r12, #12750\n" /* DHN_WINO_LIFT */
-        "movw lr, #0x249\n"  /* a bit leaves at the end of each pass, one of four */
-        "lsl lr, lr, #20\n"
-        "1:\n"
-        ".rept 2\n"
-        "ldm r0, {r4-r9}\n"
+        "movw lr, #0x4100\n" /* a bit leaves after each six rows, four times */
+        "movt lr, #0x0410\n"
+        "1: ldm r0, {r4-r9}\n"
         "add r0, r0, #40\n"
         "add r8, r8, r12\n"
         "add r9, r9, r12\n"
@@ -113,12 +111,11 @@ __asm__("dhn_wino_begin dhn_wino_rows\n"
         "str r8, [r1, r2, lsl #2]\n"
         "str r9, [r1, r10]\n"
         "add r1, r1, r3, lsl #1\n"
-        ".endr\n"
         "lsls lr, lr, #1\n"
         "bcc 1b\n"
         "beq 3f\n"
         "ldrd r4, r1, [sp]\n"
-        "cmp lr, #0x24000000\n" /* two passes left */
+        "cmp lr, #0x04100000\n" /* twice */
         "beq 2f\n"
         "add r1, r1, r4\n" /* the same tile of the second pair, whose transforms follow */
         "b 1b\n"
