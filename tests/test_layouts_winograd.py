@@ -67,10 +67,15 @@ def test_accumulators_that_f4x4_cannot_hold_are_refused() -> None:
         prepare(kernel, call_of(weight))
 
 
-@pytest.mark.parametrize("shift", [-1, -12, 0, 3])
-def test_right_shifts_outside_2_to_11_are_refused(shift: int) -> None:
-    with pytest.raises(Unfit, match="this kernel takes 2 to 11"):
+@pytest.mark.parametrize("shift", [-1, 0, 3])
+def test_shifts_that_the_fused_arithmetic_cannot_do_are_refused(shift: int) -> None:
+    with pytest.raises(Unfit, match="right shifts from"):
         prepare(all_by_name()["dhn_conv_winograd_4x4_s8__armv7em"], call_of(np.ones((2, 3, 3, 4)), shift))
+
+
+def test_a_channel_that_rounds_to_nothing_has_multiplier_0() -> None:
+    prepared = prepare(all_by_name()["dhn_conv_winograd_4x4_s8__armv7em"], call_of(np.ones((2, 3, 3, 4)), -20))
+    assert not np.frombuffer(prepared.consts["bias"], np.int32).reshape(2, 7)[:, 5].any()
 
 
 def test_transformed_weights_take_eight_times_the_bytes() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dhn_kit.layouts import scalar
-from dhn_kit.layouts.common import Call, Int8Array, Prepared, Unfit, exponents
+from dhn_kit.layouts.common import Call, Int8Array, Prepared, Unfit, exponents, rows_with_exceptions
 
 Int64Array = npt.NDArray[np.int64]
 
@@ -74,17 +74,19 @@ def _table(columns: list[Int64Array]) -> bytes:
 def channel_rows_4x4(call: Call) -> bytes:
     """armv7em's dhn_wino_channel_t per output channel; Unfit if a range proof fails.
 
-    |576 * accumulator| < 2^31 for every input, which also keeps the doubled accumulator within 32 bits. Right shifts
-    from 2 to 11: see common.fused_rows.
+    |576 * accumulator| < 2^31 for every input, which also keeps the doubled accumulator within 32 bits. Right shifts:
+    see common.rows_with_exceptions; a channel that is always its zero point has multiplier 0.
     """
     assert call.mult is not None
     bound = max(abs(n) for n in accumulator_range(call))
     if SCALE_4X4 * bound >= 1 << 31:
         raise Unfit(f"accumulators up to {bound}, F(4x4) holds {((1 << 31) - 1) // SCALE_4X4}")
-    e, mult = exponents(call), call.mult.astype(np.int64)
-    if (mult < (1 << 30)).any() or e.min() < 2 or e.max() > 11:
-        raise Unfit(f"right shifts from {e.min()} to {e.max()}, or an unusual multiplier: this kernel takes 2 to 11")
-    return _table([*_sums_4x4(call), mult, (np.int64(1) << (32 - e)) + 1])
+    _, scale, last, _ = rows_with_exceptions(call).astype(np.int64).T
+    if (last == 0).any():
+        e = exponents(call)
+        raise Unfit(f"right shifts from {e.min()} to {e.max()} or an unusual multiplier, for sums up to {bound}")
+    silent = (scale == 0) & (last == 1)
+    return _table([*_sums_4x4(call), np.where(silent, 0, call.mult), last])
 
 
 def _weights_4x4(call: Call) -> bytes:
