@@ -23,7 +23,7 @@ def depthwise_3x3(call: Call) -> Prepared:
 
 
 def depthwise_any(call: Call) -> Prepared:
-    """Per output channel words of two int16 weights, rows along the longer side of the filter ending in a zero if odd."""
+    """Per output channel words of two int16 weights, rows along the filter's longer side ending in a zero if odd."""
     assert call.weight is not None and call.shift is not None
     kh, kw, channels = call.weight.shape
     filters = call.weight.transpose(2, 0, 1) if kw >= kh else call.weight.transpose(2, 1, 0)
