@@ -16,9 +16,12 @@ from dhn_kit.errors import DhnError
 from dhn_kit.graph import Graph
 from dhn_kit.hooks import ALWAYS, NEVER, Bundle, Certificate, HookSpec
 from dhn_kit.int_reference import run_int8
+from dhn_kit.kernels import all_by_name, list_architectures
+from dhn_kit.latency import KernelLatency, LatencyModel
 from dhn_kit.pack import Pack, load_pack, pack
 from dhn_kit.poison import poisoned
 from dhn_kit.twin import Twin
+from dhn_kit.unpack import unpack
 from nets import Net, residual_net
 
 
@@ -151,14 +154,34 @@ def test_every_flipped_bit_is_refused_by_the_crc() -> None:
             Twin(dataclasses.replace(main, data=bytes(data)))
 
 
-def test_hostile_packs_are_refused_or_stay_inside_their_arena() -> None:
+def any_choice(rng: random.Random) -> LatencyModel:
+    """Every kernel has its chance: what each is said to cost is drawn by lot."""
+    return LatencyModel(kernels={k: KernelLatency((("1", rng.uniform(1, 100)),)) for k in all_by_name()})
+
+
+def hostile_net() -> tuple[Graph, Net]:
+    """A residual network with a depthwise layer and a pool, so that most kernels find something to do."""
+    net = Net((8, 8, 3), 1)
+    x = net.block(net.conv("x", 8), 8)
+    x = net.block(net.depthwise(x), 12, 2)
+    pooled = net.node(
+        "avg_pool", [x], (2, 2, 12), net.graph.tensors[x].quant, kernel=(2, 2), stride=(2, 2), pad=(0,) * 4
+    )
+    net.fc(net.mean(pooled), 5)
+    return net.done(), net
+
+
+@pytest.mark.parametrize("arch", list_architectures())
+def test_hostile_packs_are_refused_or_stay_inside_their_arena(arch: str) -> None:
     """Damage with a right CRC: header, instructions, parameters and points. The twin checks guards around the arena."""
-    graph, net = residual_net()
-    main, x = pack(graph), net.inputs(1)
+    graph, net = hostile_net()
+    x = net.inputs(1)
     rng = random.Random(2)
-    program = main.header["program"]
     refused = 0
-    for _ in range(3000):
+    for attempt in range(2400):
+        if attempt % 300 == 0:
+            main = pack(graph, arch, latency=any_choice(rng))
+            program = main.header["program"]
         data = bytearray(main.data)
         for _ in range(rng.choice((1, 1, 2, 4))):
             where = rng.randrange(program, len(data)) if rng.random() < 0.8 else rng.randrange(48, records.HEADER.size)
@@ -172,7 +195,32 @@ def test_hostile_packs_are_refused_or_stay_inside_their_arena() -> None:
             Twin(damaged, threads=1).run(x)
         except DhnError:
             refused += 1
-    assert refused > 1000
+    assert refused > 800
+
+
+def test_a_kernel_is_not_given_a_shape_that_it_does_not_cover() -> None:
+    """Stride 2 for a kernel of stride 1 only, and a byte of scratch less than it uses: the loader refuses both."""
+    main = pack(hostile_net()[0], "armv7em")
+    found = 0
+    for call in unpack(main.data).program:
+        kernel = all_by_name().get(call.kernel)
+        if kernel is None or call.params is None:
+            continue
+        if kernel.condition and "stride_h" in call.params and not kernel.covers({**call.params, "stride_h": 7}):
+            data = bytearray(main.data)
+            at = call.offset + records.INSTR.size
+            data[at : at + kernel.record.size] = kernel.record.pack(**{**call.params, "stride_h": 7})
+            with pytest.raises(DhnError, match="does not cover"):
+                Twin(dataclasses.replace(main, data=refit(bytes(data))))
+            found += 1
+        if call.fields["scratch_bytes"]:
+            data = bytearray(main.data)
+            less = {**call.fields, "scratch_bytes": call.fields["scratch_bytes"] - 1}
+            data[call.offset : call.offset + records.INSTR.size] = records.INSTR.pack(**less)
+            with pytest.raises(DhnError, match="outside"):
+                Twin(dataclasses.replace(main, data=refit(bytes(data))))
+            found += 1
+    assert found > 3
 
 
 def test_a_bundle_for_another_model_is_refused() -> None:

@@ -253,6 +253,21 @@ static uint32_t op_of(const dhn_space_t *s, const dhn_instr_t *instr)
     return (uint32_t)s->kernel_ids[instr->kernel] >> 8;
 }
 
+/* A kernel may keep places and pointers in its scratch: an operand over it would let data become addresses. */
+static bool scratch_is_apart(const dhn_instr_t *instr, uint32_t operand, uint64_t bytes)
+{
+    bool const elsewhere = (operand & DHN_REF_CONST) != 0u || bytes == 0u || instr->scratch_bytes == 0u;
+    return elsewhere || (uint64_t)operand + bytes <= instr->scratch ||
+           (uint64_t)instr->scratch + instr->scratch_bytes <= operand;
+}
+
+static bool scratch_ok(const dhn_space_t *space, const dhn_instr_t *instr, const extent_t *x)
+{
+    return x->scratch >= 0 && x->scratch <= instr->scratch_bytes && (instr->scratch & 3u) == 0u &&
+           writable(space, instr->scratch, instr->scratch_bytes) && scratch_is_apart(instr, instr->in0, x->in0) &&
+           scratch_is_apart(instr, instr->in1, x->in1) && scratch_is_apart(instr, instr->out, x->out);
+}
+
 dhn_status_t dhn_verify_run(const dhn_space_t *space, const dhn_instr_t *instr)
 {
     if (instr->kernel >= space->kernel_count) {
@@ -267,10 +282,8 @@ dhn_status_t dhn_verify_run(const dhn_space_t *space, const dhn_instr_t *instr)
     if (!params_ok(space, op, dhn_params(instr), space->entry[instr->kernel]->fits, &x)) {
         return DHN_ERR_PARAMS;
     }
-    bool const scratch_ok = x.scratch >= 0 && x.scratch <= instr->scratch_bytes && (instr->scratch & 3u) == 0u &&
-                            writable(space, instr->scratch, instr->scratch_bytes);
     bool const inside = readable(space, instr->in0, x.in0) && readable(space, instr->in1, x.in1) &&
-                        writable(space, instr->out, x.out) && scratch_ok;
+                        writable(space, instr->out, x.out) && scratch_ok(space, instr, &x);
     return inside ? DHN_OK : DHN_ERR_BOUNDS;
 }
 
