@@ -66,8 +66,8 @@ def dead_share(main: Pack) -> float:
     return float(np.mean(dead)) / main.arena_bytes
 
 
-def compare_on_twin(graph: Graph, x: Array, gated: bool = True) -> None:
-    main = pack(graph)
+def compare_on_twin(graph: Graph, x: Array, gated: bool = True, arch: str = "ref") -> None:
+    main = pack(graph, arch)
     poison = poisoned(main)
     assert dead_share(main) > 0.05 and poison.arena_bytes == main.arena_bytes
     assert (Twin(poison).run(x).output == Twin(main).run(x).output).all()
@@ -103,8 +103,9 @@ def compare_on_board(graph: Graph, x: Array, folder: Path) -> None:
         assert {(0, 2), (1, 2)} <= taken, "skip and exit have both acted"
 
 
-def test_the_small_network_survives_poison_with_gates_on_the_twin() -> None:
-    compare_on_twin(*small_net())
+@pytest.mark.parametrize("arch", list_architectures())
+def test_the_small_network_survives_poison_with_gates_on_the_twin(arch: str) -> None:
+    compare_on_twin(*small_net(), arch=arch)
 
 
 def test_the_small_network_survives_poison_with_gates_on_the_board(tmp_path: Path) -> None:

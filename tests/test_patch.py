@@ -17,6 +17,7 @@ from dhn_kit.lower import lower
 from dhn_kit.pack import Pack, _packed, pack, pack_within
 from dhn_kit.patch import _lengths, _Region
 from dhn_kit.poison import poisoned
+from dhn_kit.strategy import Policy
 from dhn_kit.tflite_import import import_tflite
 from dhn_kit.twin import Twin
 from nets import Net, residual_net
@@ -83,6 +84,18 @@ def test_bands_save_ram_and_say_what_they_compute_twice() -> None:
     assert facts["arena_before"] == plain.arena_bytes
     assert facts["macs_after"] == sum(o.macs for o in banded.ops if o.op != "mean")
     same_answers(graph, net, banded)
+
+
+def test_bands_share_their_constants_in_the_pack_and_in_the_flash_budget() -> None:
+    graph, _ = mobile_net()
+    plain = pack(graph, "armv7em")
+    assert plain.lowered is not None
+    patched = _Region(plain.lowered, 7).patched(plain.points, 2)
+    banded = _packed(patched.lowered, patched.points, "armv7em", None, None)
+    assert len(banded.data) - len(plain.data) < 0.5 * sum(o.flash for o in plain.ops)
+    least = sum(o.flash for o in banded.ops)
+    assert least <= 1.05 * sum(o.flash for o in plain.ops)
+    _packed(patched.lowered, patched.points, "armv7em", None, Policy(flash_budget=least + 64 * len(banded.ops)))
 
 
 def test_hook_points_within_the_bands_go_and_the_others_still_work() -> None:

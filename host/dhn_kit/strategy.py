@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -104,9 +105,12 @@ def choose(
         raise DhnError(f"no operator '{name}' to choose a kernel for; 'dhn-kit inspect' lists them")
     kernels = load_kernels(arch)
     found, refused = [], []
+    bands = Counter(id(op.call.consts) for op in lowered.ops)
     for op in lowered.ops:
         candidates, reasons = _candidates(op, kernels, latency, policy)
-        found.append(candidates)
+        # Bands of one operator have their constants in common: each pays its share.
+        share = bands[id(op.call.consts)]
+        found.append([dataclasses.replace(c, flash=-(-c.flash // share)) for c in candidates])
         refused.append(reasons)
     picked = _knapsack([_useful(c) for c in found], policy.flash_budget)
     picked = [_smallest_of_equals(p, c) for p, c in zip(picked, found, strict=True)]
