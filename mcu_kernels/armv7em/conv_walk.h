@@ -42,36 +42,43 @@ typedef struct {
     int32_t y, x;
 } dhn_window_t;
 
+/* Where windows are: x starts again, one stride further down, `width` before `end`. A group whose first window has x and y
+ * in 0 to `inside_x` and `inside_y` lies in one row and inside the image. */
+typedef struct {
+    int32_t end, width, inside_x, inside_y;
+} dhn_bounds_t;
+
+DHN_INLINE dhn_bounds_t dhn_window_bounds(const dhn_conv_t *p, int32_t pixels)
+{
+    dhn_bounds_t b;
+    b.width = p->out_w * p->stride_w;
+    b.end = b.width - p->pad_l;
+    int32_t const last = b.end - p->stride_w;
+    b.inside_x = ((last < p->in_w - p->kw) ? last : p->in_w - p->kw) - (pixels - 1) * p->stride_w;
+    b.inside_y = p->in_h - 1 - (p->kh - 1) * p->dilation_h;
+    return b;
+}
+
 DHN_INLINE dhn_window_t dhn_window_first(const dhn_conv_t *p)
 {
     dhn_window_t const w = {-(int32_t)p->pad_t, -(int32_t)p->pad_l};
     return w;
 }
 
-DHN_INLINE dhn_window_t dhn_window_next(const dhn_conv_t *p, dhn_window_t w)
+/* Behind the last output it may be anywhere: outside the image it reads the zero point. */
+DHN_INLINE dhn_window_t dhn_window_ahead(const dhn_conv_t *p, const dhn_bounds_t *b, dhn_window_t w, int32_t pixels)
 {
-    w.x += p->stride_w;
-    if (w.x == p->out_w * p->stride_w - p->pad_l) {
-        w.x = -(int32_t)p->pad_l;
+    w.x += pixels * p->stride_w;
+    while (w.x >= b->end) {
+        w.x -= b->width;
         w.y += p->stride_h;
     }
     return w;
 }
 
-/* w[0] is given. Windows behind the last output may be anywhere: outside the image they read the zero point. */
-DHN_INLINE void dhn_windows_follow(const dhn_conv_t *p, dhn_window_t *w, int32_t pixels)
+DHN_INLINE int dhn_group_inside(const dhn_bounds_t *b, dhn_window_t w)
 {
-#pragma GCC unroll 3
-    for (int32_t i = 1; i < pixels; i++) {
-        w[i] = dhn_window_next(p, w[i - 1]);
-    }
-}
-
-/* Whether all windows lie in one row, and inside the image. */
-DHN_INLINE int dhn_windows_inside(const dhn_conv_t *p, const dhn_window_t *w, int32_t pixels)
-{
-    return w[0].x >= 0 && w[0].y >= 0 && w[pixels - 1].y == w[0].y && w[pixels - 1].x + p->kw <= p->in_w &&
-           w[0].y + (p->kh - 1) * p->dilation_h < p->in_h;
+    return w.x >= 0 && w.x <= b->inside_x && w.y >= 0 && w.y <= b->inside_y;
 }
 
 DHN_INLINE void dhn_gather_inside(const dhn_tile_t *t, const dhn_conv_t *p, const int8_t *in, dhn_window_t w,
@@ -97,10 +104,15 @@ DHN_INLINE const int8_t *dhn_tap(const dhn_conv_t *p, const int8_t *in, int32_t 
     return inside ? in + (y * p->in_w + x) * p->in_c : zeros;
 }
 
-DHN_INLINE void dhn_gather_taps(const dhn_tile_t *t, const dhn_conv_t *p, const int8_t *in, const dhn_window_t *w,
-                                uint32_t *to, const int8_t *zeros)
+DHN_INLINE void dhn_gather_taps(const dhn_tile_t *t, const dhn_conv_t *p, const int8_t *in, const dhn_bounds_t *b,
+                                dhn_window_t first, uint32_t *to, const int8_t *zeros)
 {
     const int8_t *from[DHN_WALK_PIXELS];
+    dhn_window_t w[DHN_WALK_PIXELS] = {first};
+#pragma GCC unroll 3
+    for (int32_t i = 1; i < t->pixels; i++) {
+        w[i] = dhn_window_ahead(p, b, w[i - 1], 1);
+    }
     for (int32_t ky = 0; ky < p->kh * p->dilation_h; ky += p->dilation_h) {
         for (int32_t kx = 0; kx < p->kw; kx++) {
 #pragma GCC unroll 3
@@ -119,85 +131,108 @@ DHN_INLINE void dhn_gather_taps(const dhn_tile_t *t, const dhn_conv_t *p, const 
  * by no more than the sum of what each row, each column and the padding contribute. */
 
 /* in_c a multiple of 4. Scratch: the buffer, then a pixel of zero points. */
-DHN_INLINE void dhn_walk_taps(const dhn_tile_t *t, const dhn_conv_t *p, const dhn_io_t *io)
+DHN_INLINE void dhn_walk_taps(const dhn_tile_t *t, const void *params, const dhn_io_t *io)
 {
+    dhn_conv_t const copy = *(const dhn_conv_t *)params, *const p = &copy;
     int32_t const depth = p->kh * p->kw * p->in_c;
     dhn_group_t const g = dhn_walk_group(t, p, io, depth / 4);
     int8_t *const zeros = (int8_t *)io->scratch + 2 * (g.x_end - g.x);
     memset(zeros, p->in_zp, p->in_c);
     int8_t *out = io->out;
-    dhn_window_t w[DHN_WALK_PIXELS] = {dhn_window_first(p)};
+    dhn_bounds_t const bounds = dhn_window_bounds(p, t->pixels);
+    dhn_window_t w = dhn_window_first(p);
     for (int32_t left = p->out_h * p->out_w; left > 0; left -= t->pixels) {
-        dhn_windows_follow(p, w, t->pixels);
-        if (dhn_windows_inside(p, w, t->pixels)) {
-            dhn_gather_inside(t, p, io->in0, w[0], io->scratch);
+        if (dhn_group_inside(&bounds, w)) {
+            dhn_gather_inside(t, p, io->in0, w, io->scratch);
         } else {
-            dhn_gather_taps(t, p, io->in0, w, io->scratch, zeros);
+            dhn_gather_taps(t, p, io->in0, &bounds, w, io->scratch, zeros);
         }
+        w = dhn_window_ahead(p, &bounds, w, t->pixels);
         t->group(&g, out, left);
         out += t->pixels * p->out_c;
-        w[0] = dhn_window_next(p, w[t->pixels - 1]);
     }
 }
 
-/* By words, the last of which may overlap the one before it: nothing behind the run is read. */
-static inline void dhn_copy_run(int8_t *to, const int8_t *from, int32_t count)
+/* `rows` > 0 rows of `count` bytes. By words, the last of which overlaps the one before it: nothing behind is read. */
+static inline void dhn_copy_rows(int8_t *to, const int8_t *from, int32_t count, int32_t rows, int32_t to_next,
+                                 int32_t from_next)
 {
-    if (count >= 4) {
-        const int8_t *const last = from + count - 4;
-        int8_t *const last_to = to + count - 4;
-        for (; from < last; from += 4, to += 4) {
-            dhn_store32(to, dhn_load32(from));
+    int32_t const last = count - 4;
+    for (; rows > 0; rows--, to += to_next, from += from_next) {
+        if (last < 0) {
+            for (int32_t i = 0; i < count; i++) {
+                to[i] = from[i];
+            }
+            continue;
         }
-        dhn_store32(last_to, dhn_load32(last));
-        return;
-    }
-    for (; count > 0; count--) {
-        *to++ = *from++;
+        for (int32_t i = 0; i < last; i += 4) {
+            dhn_store32(to + i, dhn_load32(from + i));
+        }
+        dhn_store32(to + last, dhn_load32(from + last));
     }
 }
 
-/* The part of a window's rows that lies inside the image: `run` bytes from `first` on. Outside is the zero point. */
-typedef struct {
-    int32_t first, run;
-} dhn_span_t;
-
-static inline dhn_span_t dhn_fill_outside(const dhn_conv_t *p, int32_t x, int8_t *to, int32_t quads)
+static inline void dhn_fill_words(int8_t *to, uint32_t word, int32_t words)
 {
-    uint32_t const zero = (uint32_t)(p->in_zp & 0xFF) * 0x01010101u;
-    for (int32_t i = 0; i < quads; i++) {
-        dhn_store32(to + 4 * i, zero);
+    for (const int8_t *const end = to + 4 * words; to < end; to += 4) {
+        dhn_store32(to, word);
     }
-    int32_t const left = (x < 0) ? -x : 0;
-    int32_t const right = (x + p->kw > p->in_w) ? x + p->kw - p->in_w : 0;
-    dhn_span_t span = {0, 0};
-    if (left < p->kw && right < p->kw) {
-        span.first = left * p->in_c;
-        span.run = (p->kw - left - right) * p->in_c;
-    }
-    return span;
 }
 
+/* The taps of one window, with the zero point where it reaches over the image. */
 static inline void dhn_gather_bytes(const dhn_conv_t *p, const int8_t *in, dhn_window_t w, int8_t *to, int32_t quads)
 {
-    int32_t const row = p->kw * p->in_c, dilation = p->dilation_h, line = p->in_w * p->in_c * dilation;
-    uint32_t const height = p->in_h;
-    dhn_span_t span = {0, row};
-    if (!dhn_windows_inside(p, &w, 1)) {
-        span = dhn_fill_outside(p, w.x, to, quads);
-    }
-    const int8_t *from = in + (w.y * p->in_w + w.x) * p->in_c + span.first;
-    to += span.first;
-    for (int32_t ky = p->kh, y = w.y; ky > 0; ky--, y += dilation, from += line, to += row) {
-        if ((uint32_t)y < height) {
-            dhn_copy_run(to, from, span.run);
+    int32_t const row = p->kw * p->in_c, line = p->in_w * p->in_c, reach = p->in_w - p->kw - w.x;
+    int32_t const left = (w.x < 0) ? -w.x : 0, right = (reach < 0) ? -reach : 0;
+    int32_t top = 0, rows = p->kh;
+    if (w.y < 0 || w.y + (p->kh - 1) * p->dilation_h >= p->in_h || left + right > 0) {
+        dhn_fill_words(to, (uint32_t)(p->in_zp & 0xFF) * 0x01010101u, quads);
+        while (rows > 0 && w.y < 0) {
+            w.y += p->dilation_h;
+            top++;
+            rows--;
         }
+        while (rows > 0 && w.y + (rows - 1) * p->dilation_h >= p->in_h) {
+            rows--;
+        }
+        if (left >= p->kw || right >= p->kw) {
+            return;
+        }
+    }
+    const int8_t *const from = in + w.y * line + (w.x + left) * p->in_c;
+    dhn_copy_rows(to + top * row + left * p->in_c, from, (p->kw - left - right) * p->in_c, rows, row,
+                  line * p->dilation_h);
+}
+
+/* The same for a group whose windows all lie in one row and inside the image, with rows of at least four bytes. */
+DHN_INLINE void dhn_gather_bytes_inside(const dhn_tile_t *t, const dhn_conv_t *p, const int8_t *in, dhn_window_t w,
+                                        int8_t *const bytes[])
+{
+    int32_t const row = p->kw * p->in_c, line = p->in_w * p->in_c, step = p->stride_w * p->in_c;
+    const int8_t *from = in + w.y * line + w.x * p->in_c;
+    int32_t at = 0;
+    for (int32_t ky = p->kh; ky > 0; ky--, from += line * p->dilation_h) {
+        int32_t const last = at + row - 4;
+        const int8_t *f = from;
+        for (; at < last; at += 4, f += 4) {
+#pragma GCC unroll 3
+            for (int32_t i = 0; i < t->pixels; i++) {
+                dhn_store32(bytes[i] + at, dhn_load32(f + i * step));
+            }
+        }
+        f = from + row - 4;
+#pragma GCC unroll 3
+        for (int32_t i = 0; i < t->pixels; i++) {
+            dhn_store32(bytes[i] + last, dhn_load32(f + i * step));
+        }
+        at = last + 4;
     }
 }
 
 /* Any in_c. Scratch: the buffer, then each pixel's window in bytes. */
-DHN_INLINE void dhn_walk_bytes(const dhn_tile_t *t, const dhn_conv_t *p, const dhn_io_t *io)
+DHN_INLINE void dhn_walk_bytes(const dhn_tile_t *t, const void *params, const dhn_io_t *io)
 {
+    dhn_conv_t const copy = *(const dhn_conv_t *)params, *const p = &copy;
     int32_t const quads = (p->kh * p->kw * p->in_c + 3) / 4;
     dhn_group_t const g = dhn_walk_group(t, p, io, quads);
     int8_t *bytes[DHN_WALK_PIXELS] = {(int8_t *)io->scratch + 2 * (g.x_end - g.x)};
@@ -205,10 +240,17 @@ DHN_INLINE void dhn_walk_bytes(const dhn_tile_t *t, const dhn_conv_t *p, const d
         bytes[i] = bytes[i - 1] + 4 * quads;
     }
     int8_t *out = io->out;
+    dhn_bounds_t const bounds = dhn_window_bounds(p, t->pixels);
+    int const wide = p->kw * p->in_c >= 4;
     dhn_window_t w = dhn_window_first(p);
     for (int32_t left = p->out_h * p->out_w; left > 0; left -= t->pixels) {
-        for (int32_t i = 0; i < t->pixels; i++, w = dhn_window_next(p, w)) {
-            dhn_gather_bytes(p, io->in0, w, bytes[i], quads);
+        if (wide && dhn_group_inside(&bounds, w)) {
+            dhn_gather_bytes_inside(t, p, io->in0, w, bytes);
+            w = dhn_window_ahead(p, &bounds, w, t->pixels);
+        } else {
+            for (int32_t i = 0; i < t->pixels; i++, w = dhn_window_ahead(p, &bounds, w, 1)) {
+                dhn_gather_bytes(p, io->in0, w, bytes[i], quads);
+            }
         }
         t->gather(io->scratch, (const int8_t *const *)bytes, quads);
         t->group(&g, out, left);
@@ -233,8 +275,9 @@ DHN_INLINE const int8_t *dhn_next_pixel(dhn_pixel_t *at, const dhn_conv_t *p)
 }
 
 /* 1x1 without padding, in_c a multiple of 4. Scratch: the buffer. */
-DHN_INLINE void dhn_walk_pixels(const dhn_tile_t *t, const dhn_conv_t *p, const dhn_io_t *io)
+DHN_INLINE void dhn_walk_pixels(const dhn_tile_t *t, const void *params, const dhn_io_t *io)
 {
+    dhn_conv_t const copy = *(const dhn_conv_t *)params, *const p = &copy;
     dhn_group_t const g = dhn_walk_group(t, p, io, p->in_c / 4);
     dhn_pixel_t at = {io->in0, p->out_w};
     const int8_t *from[DHN_WALK_PIXELS];
