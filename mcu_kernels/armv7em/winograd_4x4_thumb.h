@@ -319,7 +319,7 @@ __asm__(
     "add r8, r8, r9\n"
     "rsb r9, r6, r8, lsl #1\n"
     ".endm\n"
-    /* six sums of a row of frequencies; r1..r3: 1, 3, 5 slots, r10: bias of the second row, 0 later */
+    /* six sums of a row of frequencies; r1..r3: 1, 3, 5 slots */
     ".macro dhn_wino_back_row i\n"
     "ldr r4, [r0]\n"
     "ldr r5, [r0, r1]\n"
@@ -330,12 +330,14 @@ __asm__(
     ".if \\i == 1\n"
     "add r5, r5, r10\n" /* the bias */
     ".endif\n"
+    ".if \\i < 5\n"
     "add r0, r0, r2, lsl #1\n"
+    ".endif\n"
     "dhn_wino_back\n"
-    "str r4, [lr, #\\i * 4]\n"
-    "str r5, [lr, #\\i * 4 + 24]\n"
-    "str r7, [lr, #\\i * 4 + 48]\n"
-    "str r9, [lr, #\\i * 4 + 72]\n"
+    "str r4, [sp, #\\i * 4]\n"
+    "str r5, [sp, #\\i * 4 + 24]\n"
+    "str r7, [sp, #\\i * 4 + 48]\n"
+    "str r9, [sp, #\\i * 4 + 72]\n"
     ".endm\n"
     /* Four outputs, one above the other. r0: the uppermost's place, r1: bytes of a row, r2: mult, r3: round, r12: zero
          * point, k: K times the factors of the sums; on the stack: what is left of the middle, sums, out, channel, pixel */
@@ -379,15 +381,12 @@ __asm__(
     "ldr r10, [r2]\n"
     "ldm r3, {r1-r3}\n"
     "sub sp, sp, #96\n"
-    "mov lr, sp\n"
-    "add r11, sp, #24\n"
-    "1: dhn_wino_back_row 0\n"
+    "dhn_wino_back_row 0\n"
     "dhn_wino_back_row 1\n"
     "dhn_wino_back_row 2\n"
-    "mov r10, #0\n"
-    "add lr, lr, #12\n"
-    "cmp lr, r11\n"
-    "bne 1b\n"
+    "dhn_wino_back_row 3\n"
+    "dhn_wino_back_row 4\n"
+    "dhn_wino_back_row 5\n"
     "add r4, sp, #96\n"
     "ldm r4, {r0, r5, r6}\n"   /* out, channel, place */
     "ldrd r1, r4, [r6, #16]\n" /* bytes of a row, of a pixel */
