@@ -129,7 +129,8 @@ static void prepare(const weights_t *w, dhn_depthwise_channel_t *to)
 }
 
 /* A channel that the fused requantisation does not cover: `count` output lines. */
-static void odd_channel(const shape_t *s, const dhn_depthwise_band_t *t, int32_t columns, int32_t count, int32_t shift)
+DHN_RARE void odd_channel(const shape_t *s, const dhn_depthwise_band_t *t, int32_t columns, int32_t count,
+                          int32_t shift)
 {
     int32_t const bounded = dhn_clamp(shift, -31, 30); /* a pack's byte may be anything */
     for (int32_t y = 0; y < count; y++) {
@@ -164,7 +165,7 @@ static void fused_channel(const shape_t *s, dhn_depthwise_band_t *t, int32_t cou
     }
 }
 
-static void clamp_lines(const dhn_conv_t *p, int8_t *out, int32_t pixels)
+DHN_RARE void clamp_lines(const dhn_conv_t *p, int8_t *out, int32_t pixels)
 {
     for (int32_t i = 0; i < pixels; i++, out += p->out_c) {
         for (int32_t c = 0; c < CHANNELS; c++) {

@@ -103,7 +103,7 @@ typedef struct {
     const uint32_t *w;
 } channel_t;
 
-static int8_t odd_output(const view_t *v, const channel_t *c, const int16_t *x)
+DHN_RARE int8_t odd_output(const view_t *v, const channel_t *c, const int16_t *x)
 {
     const uint32_t *w = c->w;
     int32_t acc = c->fused.bias;
@@ -115,7 +115,7 @@ static int8_t odd_output(const view_t *v, const channel_t *c, const int16_t *x)
     return dhn_clamp(dhn_requantize(acc, c->fused.scale, c->shift) + c->out_zp, INT8_MIN, INT8_MAX);
 }
 
-static void odd_line(const view_t *v, const channel_t *c, const int16_t *x, int8_t *out)
+DHN_RARE void odd_line(const view_t *v, const channel_t *c, const int16_t *x, int8_t *out)
 {
     for (int32_t i = 0; i < v->out_positions; i++) {
         out[i * v->out_step] = odd_output(v, c, x + i * v->stride);

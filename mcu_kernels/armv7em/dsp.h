@@ -9,6 +9,9 @@
 /* A function of a header that is too large to be inlined, and not used by all who include it. */
 #define DHN_CALLED static __attribute__((noinline, unused))
 
+/* Rarely called: small rather than fast. */
+#define DHN_RARE static __attribute__((cold, noinline, unused))
+
 /* A word holds two int16 lanes, lane 0 in its low half. "bottom" and "top" say which lane an operand takes. Additions wrap
  * modulo 2^32; the instructions set the Q flag where they do, which nobody reads. */
 

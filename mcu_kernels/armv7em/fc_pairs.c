@@ -26,7 +26,7 @@ static void widen(const int8_t *in, int32_t n, int16_t *to, const int16_t *end)
 }
 
 /* An output that the fused arithmetic does not cover: a row of the table with round = 0 has the multiplier for a scale. */
-static int8_t odd_output(const dhn_fc_row_t *t, const int16_t *w, const dhn_fused_t *row, bool second, int32_t shift)
+DHN_RARE int8_t odd_output(const dhn_fc_row_t *t, const int16_t *w, const dhn_fused_t *row, bool second, int32_t shift)
 {
     int32_t acc = row->bias;
     for (const int16_t *x = t->x; x != t->x_end; x++, w++) {
@@ -38,7 +38,7 @@ static int8_t odd_output(const dhn_fc_row_t *t, const int16_t *w, const dhn_fuse
 }
 
 /* What the row of pairs leaves: odd channels, of which the record's reserved field tells, and the activation's limits. */
-static void mend(const dhn_fc_t *p, const dhn_fc_row_t *t, const int8_t *shift, int8_t *out)
+DHN_RARE void mend(const dhn_fc_t *p, const dhn_fc_row_t *t, const int8_t *shift, int8_t *out)
 {
     int32_t const steps = (int32_t)(t->x_end - t->x);
     for (int32_t o = 0; o < p->out_c; o++) {
