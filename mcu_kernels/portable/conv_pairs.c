@@ -19,28 +19,24 @@ static inline int32_t packed(int32_t low, int32_t high)
     return low + high * (1 << FIELD); /* at most 2^30 + 2^7 */
 }
 
-DHN_INNER void pack_step(const int8_t *const from[GROUP], int32_t k, int32_t *to)
+DHN_INNER void pack_step(int32_t a, int32_t b, int32_t c, int32_t d, int32_t *to)
 {
-    int32_t const low = packed(from[0][k], from[1][k]), high = packed(from[2][k], from[3][k]);
-    to[2 * k] = low;
-    to[2 * k + 1] = high;
+    to[0] = packed(a, b);
+    to[1] = packed(c, d);
 }
 
 /* `count` values of four pixels as words {x0, x1}, {x2, x3}, ... */
-static void pack(const int8_t *const four[GROUP], int32_t count, int32_t *to)
+static void pack(const int8_t *const from[GROUP], int32_t count, int32_t *to)
 {
-    const int8_t *from[GROUP] = {four[0], four[1], four[2], four[3]};
-    for (; count >= 4; count -= 4, to += 8) {
-        pack_step(from, 0, to);
-        pack_step(from, 1, to);
-        pack_step(from, 2, to);
-        pack_step(from, 3, to);
-        for (int32_t i = 0; i < GROUP; i++) {
-            from[i] += 4;
-        }
+    const int8_t *a = from[0], *b = from[1], *c = from[2], *d = from[3];
+    for (; count >= 4; count -= 4, a += 4, b += 4, c += 4, d += 4, to += 8) {
+        pack_step(a[0], b[0], c[0], d[0], to);
+        pack_step(a[1], b[1], c[1], d[1], to + 2);
+        pack_step(a[2], b[2], c[2], d[2], to + 4);
+        pack_step(a[3], b[3], c[3], d[3], to + 6);
     }
-    for (int32_t k = 0; k < count; k++) {
-        pack_step(from, k, to);
+    for (; count > 0; count--, to += 2) {
+        pack_step(*a++, *b++, *c++, *d++, to);
     }
 }
 
@@ -105,7 +101,8 @@ static void group_outputs(const dhn_conv_t *p, const dhn_io_t *io, int32_t steps
     const dhn_row_t *row = (const void *)(io->consts + p->bias);
     dhn_output_t const o = {p->act_min, p->act_max, p->out_c};
     for (int32_t c = 0; c < o.pitch; c += 2, row += 2, w += 2 * steps, out += 2) {
-        sums_t s = {start(&row[0]), start(&row[0]), start(&row[1]), start(&row[1])};
+        dhn_wide_t const first = start(&row[0]), second = start(&row[1]);
+        sums_t s = {first, first, second, second};
         multiply(x, w, steps, &s);
         store(&o, &row[0], s.a, s.b, out, pixels);
         if (c + 1 < o.pitch) {

@@ -69,8 +69,7 @@ DHN_INNER void taps_3(const int8_t *x, const int8_t *w, int32_t stride, int32_t 
 #pragma GCC unroll 4
         for (int32_t i = 0; i < TILE; i++) {
             if (e >= i * stride && e < i * stride + 3) {
-                acc[i] += value * tap[e - i * stride];
-                dhn_keep(&acc[i]);
+                dhn_mac(&acc[i], value, tap[e - i * stride]);
             }
         }
     }
@@ -81,10 +80,10 @@ DHN_INNER void taps_any(const int8_t *x, const int8_t *w, int32_t taps, int32_t 
 {
     for (int32_t k = 0; k < taps; k++, x++) {
         int32_t const weight = w[k];
-        acc[0] += x[0] * weight;
-        acc[1] += x[stride] * weight;
-        acc[2] += x[2 * stride] * weight;
-        acc[3] += x[3 * stride] * weight;
+        dhn_mac(&acc[0], x[0], weight);
+        dhn_mac(&acc[1], x[stride], weight);
+        dhn_mac(&acc[2], x[2 * stride], weight);
+        dhn_mac(&acc[3], x[3 * stride], weight);
     }
 }
 

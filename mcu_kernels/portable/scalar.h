@@ -140,6 +140,21 @@ DHN_INNER void dhn_keep(int32_t *sum)
     __asm("" : "+r"(*sum));
 }
 
+/* *sum += x * w, modulo 2^32. Two instructions that belong together: left alone, GCC moves sums from register to register. */
+DHN_INNER void dhn_mac(int32_t *sum, int32_t x, int32_t w)
+{
+#if defined(__riscv) && defined(__riscv_mul)
+    int32_t product;
+    __asm("mul %1, %2, %3\n\tadd %0, %0, %1" : "+r"(*sum), "=&r"(product) : "r"(x), "r"(w));
+#elif defined(__XTENSA__)
+    int32_t product;
+    __asm("mull %1, %2, %3\n\tadd %0, %0, %1" : "+r"(*sum), "=&r"(product) : "r"(x), "r"(w));
+#else
+    *sum = (int32_t)((uint32_t)*sum + (uint32_t)x * (uint32_t)w);
+    dhn_keep(sum);
+#endif
+}
+
 /* Both aligned to 4. */
 static inline void dhn_copy_word(int8_t *to, const int8_t *from)
 {

@@ -14,14 +14,13 @@ typedef struct {
     int32_t a, b, c, d;
 } four_t;
 
-/* One pixel's value meets a weight of each channel. The empty statement keeps GCC from summing several steps apart. */
+/* One pixel's value meets a weight of each channel. */
 DHN_INNER void step(int32_t x, const int32_t w[4], four_t *s)
 {
-    s->a += x * w[0];
-    s->b += x * w[1];
-    s->c += x * w[2];
-    s->d += x * w[3];
-    __asm("" : "+r"(s->a), "+r"(s->b), "+r"(s->c), "+r"(s->d));
+    dhn_mac(&s->a, x, w[0]);
+    dhn_mac(&s->b, x, w[1]);
+    dhn_mac(&s->c, x, w[2]);
+    dhn_mac(&s->d, x, w[3]);
 }
 
 /* Step k of four: values at a distance of four. */
@@ -69,37 +68,33 @@ static void interleave(const int8_t *const from[GROUP], int32_t count, int8_t *t
     }
 }
 
-typedef struct {
-    int32_t low, high, pitch;
-} output_t;
-
-/* `channels` of one pixel; the weights' last group may have more than there are. */
-DHN_INNER void store(output_t o, const dhn_row_t *row, four_t s, int8_t *out, int32_t channels)
+/* One channel of the group's `pixels`. */
+static inline void store(const dhn_output_t *o, const dhn_row_t *row, int32_t a, int32_t b, int32_t c, int32_t d,
+                         int8_t *out, int32_t pixels)
 {
-    int32_t const acc[4] = {s.a, s.b, s.c, s.d};
-    for (int32_t i = 0; i < channels; i++) {
-        int32_t const y = dhn_scale(acc[i], row[i].multiplier, row[i].half, row[i].shift);
-        out[i] = (int8_t)dhn_limit(y, o.low, o.high);
-    }
+    int32_t const acc[GROUP] = {a, b, c, d};
+    dhn_finish(o, row, acc, out, pixels);
 }
 
+/* All output channels of a group; the weights' last group of four may have more than there are. */
 static void group_outputs(const dhn_conv_t *p, const dhn_io_t *io, int32_t count, int8_t *out, int32_t pixels)
 {
     const int8_t *w = (const int8_t *)(io->consts + p->weight);
     const dhn_row_t *row = (const void *)(io->consts + p->bias);
-    output_t const o = {p->act_min, p->act_max, p->out_c};
+    dhn_output_t const o = {p->act_min, p->act_max, p->out_c};
     for (int32_t c = 0; c < o.pitch; c += 4, row += 4, w += 4 * count, out += 4) {
         four_t const start = {row[0].bias, row[1].bias, row[2].bias, row[3].bias};
         four_t s[GROUP] = {start, start, start, start};
         multiply(io->scratch, w, count, s);
-        if (c + 4 <= o.pitch && pixels == GROUP) {
-            for (int32_t i = 0; i < GROUP; i++) {
-                store(o, row, s[i], out + i * o.pitch, 4);
-            }
-            continue;
+        store(&o, &row[0], s[0].a, s[1].a, s[2].a, s[3].a, out, pixels);
+        if (c + 1 < o.pitch) {
+            store(&o, &row[1], s[0].b, s[1].b, s[2].b, s[3].b, out + 1, pixels);
         }
-        for (int32_t i = 0; i < pixels; i++) {
-            store(o, row, s[i], out + i * o.pitch, (o.pitch - c < 4) ? o.pitch - c : 4);
+        if (c + 2 < o.pitch) {
+            store(&o, &row[2], s[0].c, s[1].c, s[2].c, s[3].c, out + 2, pixels);
+        }
+        if (c + 3 < o.pitch) {
+            store(&o, &row[3], s[0].d, s[1].d, s[2].d, s[3].d, out + 3, pixels);
         }
     }
 }

@@ -15,29 +15,25 @@
 enum { GROUP = 2 };
 
 typedef struct {
-    uint32_t a, b, c, d;
+    int32_t a, b, c, d;
 } four_t;
 
-/* Step k of four. One weight at a time: with its eight sums the core has six registers left. */
+/* Step k of four. */
 DHN_INNER void step_group(const uint8_t *x, const uint8_t *w, four_t s[GROUP])
 {
-    uint32_t const first = x[0], second = x[4];
-    uint32_t weight = w[0];
-    s[0].a += first * weight;
-    s[1].a += second * weight;
-    __asm("" : "+r"(s[0].a), "+r"(s[1].a));
+    int32_t const first = x[0], second = x[4];
+    int32_t weight = w[0];
+    dhn_mac(&s[0].a, first, weight);
+    dhn_mac(&s[1].a, second, weight);
     weight = w[1];
-    s[0].b += first * weight;
-    s[1].b += second * weight;
-    __asm("" : "+r"(s[0].b), "+r"(s[1].b));
+    dhn_mac(&s[0].b, first, weight);
+    dhn_mac(&s[1].b, second, weight);
     weight = w[2];
-    s[0].c += first * weight;
-    s[1].c += second * weight;
-    __asm("" : "+r"(s[0].c), "+r"(s[1].c));
+    dhn_mac(&s[0].c, first, weight);
+    dhn_mac(&s[1].c, second, weight);
     weight = w[3];
-    s[0].d += first * weight;
-    s[1].d += second * weight;
-    __asm("" : "+r"(s[0].d), "+r"(s[1].d));
+    dhn_mac(&s[0].d, first, weight);
+    dhn_mac(&s[1].d, second, weight);
 }
 
 DHN_INNER void multiply(const uint8_t *x, const uint8_t *w, int32_t count, four_t total[GROUP])
@@ -52,9 +48,9 @@ DHN_INNER void multiply(const uint8_t *x, const uint8_t *w, int32_t count, four_
     memcpy(total, s, sizeof s);
 }
 
-/* Copies a pixel's values as x + 128 into every other word and returns their sum, over `steps` (a multiple of 4) of which
+/* Copies a pixel's values as x + 128 into every other word and returns 128 times their sum, over `steps` (a multiple of 4) of which
  * `count` exist. */
-static uint32_t copy_biased(const int8_t *from, int32_t count, int32_t steps, uint8_t *to)
+static int32_t copy_biased(const int8_t *from, int32_t count, int32_t steps, uint8_t *to)
 {
     uint32_t sum = 0;
     if (((uintptr_t)from & 3u) == 0u) {
@@ -72,14 +68,14 @@ static uint32_t copy_biased(const int8_t *from, int32_t count, int32_t steps, ui
         *to = (uint8_t)value;
         sum += value;
     }
-    return sum;
+    return (int32_t)(sum << 7);
 }
 
 /* `channels` of one pixel; the weights' last group may have more than there are. */
-static inline void store(const dhn_output_t *o, const dhn_row_t *row, four_t s, uint32_t less, int8_t *out,
+static inline void store(const dhn_output_t *o, const dhn_row_t *row, four_t s, int32_t less, int8_t *out,
                          int32_t channels)
 {
-    int32_t const acc[4] = {(int32_t)(s.a - less), (int32_t)(s.b - less), (int32_t)(s.c - less), (int32_t)(s.d - less)};
+    int32_t const acc[4] = {s.a - less, s.b - less, s.c - less, s.d - less};
     for (int32_t i = 0; i < channels; i++) {
         int32_t const y = dhn_scale(acc[i], row[i].multiplier, row[i].half, row[i].shift);
         out[i] = (int8_t)dhn_limit(y, o->low, o->high);
@@ -87,15 +83,14 @@ static inline void store(const dhn_output_t *o, const dhn_row_t *row, four_t s, 
 }
 
 /* All output channels of a group; `less` is what each pixel's values add too much. */
-static void group_outputs(const dhn_conv_t *p, const dhn_io_t *io, int32_t steps, const uint32_t less[GROUP],
+static void group_outputs(const dhn_conv_t *p, const dhn_io_t *io, int32_t steps, const int32_t less[GROUP],
                           int8_t *out, int32_t pixels)
 {
     const uint8_t *w = io->consts + p->weight;
     const dhn_row_t *row = (const void *)(io->consts + p->bias);
     dhn_output_t const o = {p->act_min, p->act_max, p->out_c};
     for (int32_t c = 0; c < o.pitch; c += 4, row += 4, w += 4 * steps, out += 4) {
-        four_t const start = {(uint32_t)row[0].bias, (uint32_t)row[1].bias, (uint32_t)row[2].bias,
-                              (uint32_t)row[3].bias};
+        four_t const start = {row[0].bias, row[1].bias, row[2].bias, row[3].bias};
         four_t s[GROUP] = {start, start};
         multiply(io->scratch, w, steps, s);
         int32_t const channels = (o.pitch - c < 4) ? o.pitch - c : 4;
@@ -117,11 +112,11 @@ void dhn_conv_s8__xtensa(const void *params, const dhn_io_t *io)
     dhn_place_t at = {0, 0};
     int8_t *out = io->out;
     for (int32_t i = 0; i < total; i += GROUP, out += GROUP * p->out_c) {
-        uint32_t less[GROUP] = {0, 0};
+        int32_t less[GROUP] = {0, 0};
         int32_t const pixels = (total - i < GROUP) ? total - i : GROUP;
         for (int32_t j = 0; j < pixels; j++) {
             dhn_gather(p, io->in0, at, window);
-            less[j] = copy_biased(window, count, steps, words + 4 * j) << 7;
+            less[j] = copy_biased(window, count, steps, words + 4 * j);
             dhn_advance(p, &at, 1);
         }
         group_outputs(p, io, steps, less, out, pixels);
@@ -137,10 +132,10 @@ void dhn_conv_1x1_s8__xtensa(const void *params, const dhn_io_t *io)
     dhn_place_t at = {0, 0};
     int8_t *out = io->out;
     for (int32_t i = 0; i < total; i += GROUP, out += GROUP * p->out_c) {
-        uint32_t less[GROUP] = {0, 0};
+        int32_t less[GROUP] = {0, 0};
         int32_t const pixels = (total - i < GROUP) ? total - i : GROUP;
         for (int32_t j = 0; j < pixels; j++) {
-            less[j] = copy_biased(dhn_corner(p, io->in0, at), p->in_c, steps, words + 4 * j) << 7;
+            less[j] = copy_biased(dhn_corner(p, io->in0, at), p->in_c, steps, words + 4 * j);
             dhn_advance(p, &at, 1);
         }
         group_outputs(p, io, steps, less, out, pixels);
