@@ -118,6 +118,12 @@ DHN_WINO_INNER void dhn_wino_mac(uint32_t *sum, int32_t a, int32_t b)
 {
 #if defined(__ARM_ARCH) && __ARM_ARCH >= 7
     __asm("mla %0, %1, %2, %0" : "+r"(*sum) : "r"(a), "r"(b));
+#elif defined(__riscv) && defined(__riscv_mul)
+    int32_t product;
+    __asm("mul %1, %2, %3\n\tadd %0, %0, %1" : "+r"(*sum), "=&r"(product) : "r"(a), "r"(b));
+#elif defined(__XTENSA__)
+    int32_t product;
+    __asm("mull %1, %2, %3\n\tadd %0, %0, %1" : "+r"(*sum), "=&r"(product) : "r"(a), "r"(b));
 #else
     *sum += (uint32_t)(a * b);
     __asm("" : "+r"(*sum));

@@ -14,6 +14,8 @@ LAYOUTS: dict[str, Layout] = {
     "conv_pairs": scalar.conv_pairs,
     "conv_quads": scalar.conv_quads,
     "conv_quads_biased": scalar.conv_quads_biased,
+    "fc_quads": scalar.fc_quads,
+    "fc_word_pairs": scalar.fc_word_pairs,
     "depthwise_taps": scalar.depthwise_taps,
     "conv_s8": direct.conv_s8,
     "conv_w16": direct.conv_w16,

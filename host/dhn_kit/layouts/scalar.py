@@ -107,3 +107,17 @@ def depthwise_taps(call: Call) -> Prepared:
     if call.values["out_h"] > call.values["out_w"]:
         by_channel = by_channel.transpose(0, 2, 1)
     return _prepared(call, np.ascontiguousarray(by_channel), table.tobytes())
+
+
+def fc_quads(call: Call) -> Prepared:
+    """portable/fc.c: four channels side by side."""
+    table, weight = rows(call)
+    return _prepared(call, interleaved(weight, 4, 1), padded_rows(table, 4))
+
+
+def fc_word_pairs(call: Call) -> Prepared:
+    """portable/fc.c: words w0 + w1 * 2^23 of two channels, four words per input."""
+    table, weight = rows(call)
+    grouped = interleaved(weight, 8, 1).astype(np.int32)
+    words = (grouped[:, :, 0::2] + grouped[:, :, 1::2] * (1 << 23)).astype(np.int32)
+    return Prepared(call.record, call.values, {"weight": words.tobytes(), "bias": padded_rows(table, 8)})
