@@ -153,55 +153,28 @@ DHN_INLINE void dhn_walk_taps(const dhn_tile_t *t, const void *params, const dhn
     }
 }
 
-/* `rows` > 0 rows of `count` bytes. By words, the last of which overlaps the one before it: nothing behind is read. */
-static inline void dhn_copy_rows(int8_t *to, const int8_t *from, int32_t count, int32_t rows, int32_t to_next,
-                                 int32_t from_next)
-{
-    int32_t const last = count - 4;
-    for (; rows > 0; rows--, to += to_next, from += from_next) {
-        if (last < 0) {
-            for (int32_t i = 0; i < count; i++) {
-                to[i] = from[i];
-            }
-            continue;
-        }
-        for (int32_t i = 0; i < last; i += 4) {
-            dhn_store32(to + i, dhn_load32(from + i));
-        }
-        dhn_store32(to + last, dhn_load32(from + last));
-    }
-}
-
-static inline void dhn_fill_words(int8_t *to, uint32_t word, int32_t words)
-{
-    for (const int8_t *const end = to + 4 * words; to < end; to += 4) {
-        dhn_store32(to, word);
-    }
-}
-
 /* The taps of one window, with the zero point where it reaches over the image. */
 static inline void dhn_gather_bytes(const dhn_conv_t *p, const int8_t *in, dhn_window_t w, int8_t *to, int32_t quads)
 {
-    int32_t const row = p->kw * p->in_c, line = p->in_w * p->in_c, reach = p->in_w - p->kw - w.x;
-    int32_t const left = (w.x < 0) ? -w.x : 0, right = (reach < 0) ? -reach : 0;
-    int32_t top = 0, rows = p->kh;
-    if (w.y < 0 || w.y + (p->kh - 1) * p->dilation_h >= p->in_h || left + right > 0) {
-        dhn_fill_words(to, (uint32_t)(p->in_zp & 0xFF) * 0x01010101u, quads);
-        while (rows > 0 && w.y < 0) {
-            w.y += p->dilation_h;
-            top++;
-            rows--;
-        }
-        while (rows > 0 && w.y + (rows - 1) * p->dilation_h >= p->in_h) {
-            rows--;
-        }
-        if (left >= p->kw || right >= p->kw) {
-            return;
+    uint32_t const zeros = (uint32_t)(p->in_zp & 0xFF) * 0x01010101u;
+    for (int32_t i = 0; i < quads; i++) {
+        dhn_store32(to + 4 * i, zeros);
+    }
+    int32_t const first = (w.x < 0) ? 0 : w.x, behind = (w.x + p->kw < p->in_w) ? w.x + p->kw : p->in_w;
+    int32_t const run = (behind - first) * p->in_c;
+    to += (first - w.x) * p->in_c;
+    for (int32_t ky = p->kh; ky > 0; ky--, w.y += p->dilation_h, to += p->kw * p->in_c) {
+        if ((uint32_t)w.y < p->in_h) {
+            const int8_t *const from = in + (w.y * p->in_w + first) * p->in_c;
+            int32_t i = 0;
+            for (; i < run - 3; i += 4) {
+                dhn_store32(to + i, dhn_load32(from + i));
+            }
+            for (; i < run; i++) {
+                to[i] = from[i];
+            }
         }
     }
-    const int8_t *const from = in + w.y * line + (w.x + left) * p->in_c;
-    dhn_copy_rows(to + top * row + left * p->in_c, from, (p->kw - left - right) * p->in_c, rows, row,
-                  line * p->dilation_h);
 }
 
 /* The same for a group whose windows all lie in one row and inside the image, with rows of at least four bytes. */
@@ -244,11 +217,12 @@ DHN_INLINE void dhn_walk_bytes(const dhn_tile_t *t, const void *params, const dh
     int const wide = p->kw * p->in_c >= 4;
     dhn_window_t w = dhn_window_first(p);
     for (int32_t left = p->out_h * p->out_w; left > 0; left -= t->pixels) {
-        if (wide && dhn_group_inside(&bounds, w)) {
-            dhn_gather_bytes_inside(t, p, io->in0, w, bytes);
-            w = dhn_window_ahead(p, &bounds, w, t->pixels);
-        } else {
-            for (int32_t i = 0; i < t->pixels; i++, w = dhn_window_ahead(p, &bounds, w, 1)) {
+        int const inside = wide && dhn_group_inside(&bounds, w);
+        int32_t const together = inside ? t->pixels : 1;
+        for (int32_t i = 0; i < t->pixels; i += together, w = dhn_window_ahead(p, &bounds, w, together)) {
+            if (inside) {
+                dhn_gather_bytes_inside(t, p, io->in0, w, bytes);
+            } else {
                 dhn_gather_bytes(p, io->in0, w, bytes[i], quads);
             }
         }
