@@ -4,7 +4,7 @@
 #include "dhn_kernels.h"
 #include "gemm.h"
 
-/* Scratch: 8 int32 per tile, then two copied pixels, which only inputs with in_c % 16 != 0 need.
+/* Scratch: sums that wait for requantisation, then a copied pixel, which only inputs with in_c % 16 != 0 need.
  *
  * Overlap: outputs are written in pairs of pixels (2n, 2n + 1) after both inputs have been read for the last time; all
  * later reads that matter are of input pixel 2n + 2 and behind (with a stride: further behind). Output bytes below
@@ -14,30 +14,24 @@
 
 typedef struct {
     const int8_t *end; /* of the input */
-    int8_t *copies;
+    int8_t *copy;
     int32_t in_c, bytes; /* of a pixel, and rounded up to vectors */
 } source_t;
 
-/* Where a pixel can be read up to whole vectors: in place, unless that would reach behind the input. */
-static inline const int8_t *readable(const source_t *s, const int8_t *x, int32_t which)
-{
-    if (s->end - x >= s->bytes) {
-        return x;
-    }
-    int8_t *const copy = s->copies + which * s->bytes;
-    memcpy(copy, x, (size_t)s->in_c);
-    return copy;
-}
-
-/* A run of `count` pixels, `step` bytes apart; the last of an odd run is computed twice. */
+/* A run of `count` pixels, `step` bytes apart. Those whose vectors would reach behind the input are read from copies. */
 DHN_MVE_INLINE void run(const dhn_mve_gemm_t *g, dhn_mve_round_fn *round, int32_t row, const source_t *s,
                         const int8_t *x, int32_t count, int32_t step, int8_t *out)
 {
-    for (; count > 0; count -= 2, x += 2 * step, out += 2 * g->out_c) {
-        bool const both = count > 1;
-        const int8_t *const x0 = readable(s, x, 0);
-        const int8_t *const x1 = both ? readable(s, x + step, 1) : x0;
-        dhn_mve_pair(g, round, row, x0, x1, out, both ? out + g->out_c : out);
+    int32_t const room = (int32_t)(s->end - x) - s->bytes;
+    int32_t const fit = (room < 0) ? 0 : room / step + 1;
+    int32_t const direct = (fit < count) ? fit : count;
+    for (int32_t i = 0, n; i < count; i += n) {
+        const int8_t *from = x + i * step;
+        n = (i < direct) ? direct : 1;
+        if (i >= direct) {
+            from = memcpy(s->copy, from, (size_t)s->in_c);
+        }
+        dhn_mve_pixels(g, round, row, from, step, n, out + i * g->out_c);
     }
 }
 
@@ -56,7 +50,7 @@ DHN_MVE_INLINE void conv(const dhn_conv_t *p, const dhn_io_t *io, dhn_mve_round_
     };
     source_t const s = {
         .end = io->in0 + p->in_h * p->in_w * p->in_c,
-        .copies = (int8_t *)(g.acc + 8 * g.tiles),
+        .copy = (int8_t *)(g.acc + 8 * dhn_mve_waiting(g.tiles)),
         .in_c = p->in_c,
         .bytes = 16 * g.blocks,
     };

@@ -1,13 +1,12 @@
 /* Convolution of any kernel size: a strip of padded columns per output row, in which every window is one run of bytes. */
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <stdbool.h>
 #include "dhn_kernels.h"
 #include "gemm.h"
 
 /* The strip holds columns of kh * in_c bytes, padding included, so the window of output x is kw columns from column
  * x * stride_w on. Every input byte of an output row is copied kh times instead of kh * kw.
  *
- * Scratch: 8 int32 per tile, then the strip and 16 bytes that its last window reads against weights of zero.
+ * Scratch: sums that wait for requantisation, then the strip and 16 bytes that its last window reads against weights of zero.
  *
  * Overlap: row y is written after its strip was made, and the next strip reads input rows from (y + 1) * stride_h - pad_t
  * on. So out + (y + 1) * (output row) <= in0 + max(0, (y + 1) * stride_h - pad_t) * (input row) must hold for every row
@@ -20,6 +19,8 @@ typedef struct {
     int32_t column;        /* bytes of one */
     int32_t columns;       /* with padding */
     int32_t first, inside; /* columns of the image among them */
+    int32_t together;      /* columns in a vector, if any fits */
+    uint8x16_t where;      /* and the places of its bytes */
 } strip_t;
 
 static strip_t strip_of(const dhn_conv_t *p, int8_t *bytes)
@@ -29,6 +30,12 @@ static strip_t strip_of(const dhn_conv_t *p, int8_t *bytes)
     int32_t const room = s.columns - p->pad_l;
     s.first = p->pad_l;
     s.inside = (room < p->in_w) ? room : p->in_w;
+    s.together = 16 / p->in_c;
+    uint8_t offsets[16] = {0};
+    for (int32_t i = 0; i < 16 && s.together > 0; i++) {
+        offsets[i] = (uint8_t)(i / p->in_c * s.column + i % p->in_c);
+    }
+    s.where = vldrbq_u8(offsets);
     return s;
 }
 
@@ -36,7 +43,15 @@ static strip_t strip_of(const dhn_conv_t *p, int8_t *bytes)
 static inline void copy_wide(const strip_t *s, const int8_t *in, int8_t *to)
 {
     int32_t const depth = s->p->in_c;
-    for (int32_t c = 0; c < depth; c += 16) {
+    int32_t c = 0;
+    for (; c + 16 <= depth; c += 16) {
+        const int8_t *from = in + c;
+        int8_t *at = to + c;
+        for (int32_t x = s->inside; x > 0; x--, from += depth, at += s->column) {
+            vstrbq_s8(at, vldrbq_s8(from));
+        }
+    }
+    if (c < depth) {
         mve_pred16_t const on = vctp8q((uint32_t)(depth - c));
         const int8_t *from = in + c;
         int8_t *at = to + c;
@@ -50,18 +65,15 @@ static inline void copy_wide(const strip_t *s, const int8_t *in, int8_t *to)
  * 15 / in_c columns of at most 15 * in_c bytes, and what lies in between. */
 static inline void copy_narrow(const strip_t *s, const int8_t *in, int8_t *to)
 {
-    int32_t const depth = s->p->in_c;
-    int32_t const together = 16 / depth;
-    uint8_t offsets[16];
-    for (int32_t i = 0; i < 16; i++) {
-        offsets[i] = (uint8_t)(i / depth * s->column + i % depth);
+    int32_t const bytes = s->together * s->p->in_c;
+    int32_t const step = s->together * s->column;
+    int32_t left = s->inside * s->p->in_c;
+    for (; left >= 16; left -= bytes, in += bytes, to += step) { /* a byte too many is the next column's first */
+        vstrbq_scatter_offset_s8(to, s->where, vldrbq_s8(in));
     }
-    uint8x16_t const where = vldrbq_u8(offsets);
-    for (int32_t x = s->inside; x > 0; x -= together) {
-        mve_pred16_t const on = vctp8q((uint32_t)(((x < together) ? x : together) * depth));
-        vstrbq_scatter_offset_p_s8(to, where, vldrbq_z_s8(in, on), on);
-        in += together * depth;
-        to += together * s->column;
+    for (; left > 0; left -= bytes, in += bytes, to += step) {
+        mve_pred16_t const on = vctp8q((uint32_t)((left < bytes) ? left : bytes));
+        vstrbq_scatter_offset_p_s8(to, s->where, vldrbq_z_s8(in, on), on);
     }
 }
 
@@ -103,19 +115,13 @@ DHN_MVE_INLINE void conv(const dhn_conv_t *p, const dhn_io_t *io, dhn_mve_round_
         .low = p->act_min,
         .high = p->act_max,
     };
-    strip_t const s = strip_of(p, (int8_t *)(g.acc + 8 * g.tiles));
-    int32_t const step = p->stride_w * s.column;
+    strip_t const s = strip_of(p, (int8_t *)(g.acc + 8 * dhn_mve_waiting(g.tiles)));
     int8_t *out = io->out;
     memset(s.bytes, p->in_zp, (size_t)(s.columns * s.column + 16));
     for (int32_t y = 0; y < p->out_h; y++) {
         make(&s, io->in0, y);
-        const int8_t *x = s.bytes;
-        for (int32_t n = p->out_w; n > 0; n -= 2, x += 2 * step) {
-            bool const both = n > 1;
-            int8_t *const next = out + g.out_c;
-            dhn_mve_pair(&g, round, row, x, both ? x + step : x, out, both ? next : out);
-            out = both ? next + g.out_c : next;
-        }
+        dhn_mve_pixels(&g, round, row, s.bytes, p->stride_w * s.column, p->out_w, out);
+        out += p->out_w * p->out_c;
     }
 }
 

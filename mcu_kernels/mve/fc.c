@@ -20,6 +20,7 @@ DHN_MVE_INLINE void fc(const dhn_fc_t *p, const dhn_io_t *io, dhn_mve_round_fn *
         .low = p->act_min,
         .high = p->act_max,
     };
+    dhn_mve_dots_fn *const dots = dhn_mve_dots_1x8(g.blocks);
     int8_t *const copy = (int8_t *)(g.acc + 8 * g.tiles);
     const int8_t *in = io->in0;
     int8_t *out = io->out;
@@ -29,7 +30,7 @@ DHN_MVE_INLINE void fc(const dhn_fc_t *p, const dhn_io_t *io, dhn_mve_round_fn *
             memcpy(copy, in, p->in_c); /* what lies behind meets weights of zero */
             x = copy;
         }
-        dhn_mve_dots_1x8(x, g.weights, g.blocks, g.tiles, g.acc);
+        dots(&(dhn_mve_dots_t){x, x, g.weights, g.acc, 16 * g.blocks, g.tiles, 0, 1});
         dhn_mve_finish_1(&g, round, row, out);
     }
 }
