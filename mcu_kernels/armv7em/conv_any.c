@@ -1,6 +1,7 @@
 /* Convolutions with int8 weights for every exponent, activation range and number of channels. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "conv_walk.h"
+#include "tile_w8.h"
 
 /* A channel's row: for a right shift by e, `half` is 2^(e-1) and `sign` -1; for e = 0 both are 0. The host proves that
  * sums, shifted left, stay below 2^30: adding `half` does not overflow. */

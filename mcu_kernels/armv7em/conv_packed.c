@@ -1,6 +1,7 @@
 /* Convolutions with weights of four or two bits, packed: half or a quarter of the flash that int8 takes. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "conv_walk.h"
+#include "tile_packed.h"
 
 static const dhn_tile_t w4 = {3, 1, dhn_gather3, dhn_group_w4};
 static const dhn_tile_t w2 = {3, 2, dhn_gather3, dhn_group_w2};

@@ -1,6 +1,7 @@
 /* Convolutions with int8 weights, no larger in flash than TFLite's: three pixels by two channels at a time. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "conv_walk.h"
+#include "tile_w8.h"
 
 static const dhn_tile_t tile = {3, 1, dhn_gather3, dhn_group_w8};
 

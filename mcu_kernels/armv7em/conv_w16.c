@@ -1,6 +1,7 @@
 /* Convolutions with weights widened to int16 on the host: two pixels by two channels at a time. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "conv_walk.h"
+#include "tile_w16.h"
 
 static const dhn_tile_t tile = {2, 1, dhn_gather2, dhn_group_w16};
 
