@@ -8,10 +8,6 @@
 
 #include "dhn_kernels.h"
 
-/* Naked functions take their arguments from registers. */
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wunused-parameter"
-
 /* In one dimension, six values d of the input and three weights g give four outputs y of the correlation by
  *
  *   V = B d                    U = G g                     24 y = A (U V), written with the factors of its rows apart:
@@ -25,8 +21,8 @@
  * all integers; in two dimensions the same along rows and along columns, and 576 y. |U| <= 49 * 128. Sums over channels
  * wrap modulo 2^32, which does no harm: 576 y fits. */
 
-/* A slot per frequency, columns first: for each pair of channels a word of four tiles each (and, where weights are
- * transformed during the call, a word of two output channels each), then the sums [2 output channels][4 tiles]. */
+/* A slot per frequency, 6 * vertical + horizontal: for each pair of channels a word of four tiles each (and, where weights
+ * are transformed during the call, a word of two output channels each), then the sums [2 output channels][4 tiles]. */
 #define DHN_WINO_FREQUENCIES 36
 #define DHN_WINO_SUM_BYTES 32
 /* A window is two tiles side by side: ten columns; its column transforms are [2 pairs][6 frequencies][10 columns]. */
