@@ -60,7 +60,7 @@ static inline int64_t dhn_wide_value(dhn_wide_t s)
  * keeps pairs of registers together: it runs out of registers and spills. */
 static inline void dhn_wide_mac(dhn_wide_t *sum, int32_t a, int32_t b)
 {
-#if defined(__ARM_ARCH) && __ARM_ARCH >= 7
+#if defined(__ARM_ARCH_ISA_THUMB) && __ARM_ARCH_ISA_THUMB >= 2
     __asm("smlal %0, %1, %2, %3" : "+r"(sum->low), "+r"(sum->high) : "r"(a), "r"(b));
 #else
     uint64_t const total = (uint64_t)(dhn_wide_value(*sum) + (int64_t)a * b);
@@ -71,7 +71,7 @@ static inline void dhn_wide_mac(dhn_wide_t *sum, int32_t a, int32_t b)
 
 static inline int32_t dhn_to_int8(int32_t x)
 {
-#if defined(__ARM_ARCH) && __ARM_ARCH >= 7
+#if defined(__ARM_ARCH_ISA_THUMB) && __ARM_ARCH_ISA_THUMB >= 2
     __asm("ssat %0, #8, %0" : "+r"(x));
     return x;
 #else
@@ -93,7 +93,7 @@ typedef struct {
 
 static inline int8_t dhn_saturate(int32_t x)
 {
-#if defined(__ARM_ARCH) && __ARM_ARCH >= 7
+#if defined(__ARM_ARCH_ISA_THUMB) && __ARM_ARCH_ISA_THUMB >= 2
     __asm("ssat %0, #8, %1" : "=r"(x) : "r"(x));
     return (int8_t)x;
 #else

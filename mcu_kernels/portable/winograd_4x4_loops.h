@@ -116,7 +116,7 @@ typedef struct {
 /* *sum += a * b, at once: GCC would add products of several steps first, and run out of registers. */
 DHN_WINO_INNER void dhn_wino_mac(uint32_t *sum, int32_t a, int32_t b)
 {
-#if defined(__ARM_ARCH) && __ARM_ARCH >= 7
+#if defined(__ARM_ARCH_ISA_THUMB) && __ARM_ARCH_ISA_THUMB >= 2
     __asm("mla %0, %1, %2, %0" : "+r"(*sum) : "r"(a), "r"(b));
 #elif defined(__riscv) && defined(__riscv_mul)
     int32_t product;
