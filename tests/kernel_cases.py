@@ -378,6 +378,7 @@ def odd_convs(n: Numbers = PLAIN, note: str = "") -> Iterator[Layer]:
     yield conv((9, 10, 8), 8, (1, 1), (3, 2), n=n, note=note)
     yield conv((9, 9, 4), 4, dilation=(2, 2), n=n, note=note)
     yield conv((8, 9, 6), 4, dilation=(1, 3), n=n, note=note)
+    yield conv((1, 20, 8), 4, (1, 3), dilation=(1, 4), n=n, note=note)
     yield conv((6, 6, 8), 8, groups=2, n=n, note=note)
     yield conv((5, 6, 6), 9, groups=3, n=n, note=note)
     yield conv((4, 4, 8), 16, groups=8, n=n, note=note)

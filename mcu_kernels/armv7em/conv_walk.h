@@ -114,7 +114,7 @@ DHN_INLINE void dhn_gather_taps(const dhn_tile_t *t, const dhn_conv_t *p, const 
         w[i] = dhn_window_ahead(p, b, w[i - 1], 1);
     }
     for (int32_t ky = 0; ky < p->kh * p->dilation_h; ky += p->dilation_h) {
-        for (int32_t kx = 0; kx < p->kw; kx++) {
+        for (int32_t kx = 0; kx < p->kw * p->dilation_w; kx += p->dilation_w) {
 #pragma GCC unroll 3
             for (int32_t i = 0; i < t->pixels; i++) {
                 from[i] = dhn_tap(p, in, w[i].y + ky, w[i].x + kx, zeros);
@@ -139,7 +139,10 @@ DHN_INLINE void dhn_walk_taps(const dhn_tile_t *t, const void *params, const dhn
     int8_t *const zeros = (int8_t *)io->scratch + 2 * (g.x_end - g.x);
     memset(zeros, p->in_zp, p->in_c);
     int8_t *out = io->out;
-    dhn_bounds_t const bounds = dhn_window_bounds(p, t->pixels);
+    dhn_bounds_t bounds = dhn_window_bounds(p, t->pixels);
+    if (p->dilation_w > 1u) {
+        bounds.inside_x = -1; /* a row of taps is no run of bytes */
+    }
     dhn_window_t w = dhn_window_first(p);
     for (int32_t left = p->out_h * p->out_w; left > 0; left -= t->pixels) {
         if (dhn_group_inside(&bounds, w)) {
