@@ -11,22 +11,27 @@ import numpy.typing as npt
 
 from dhn_kit.board_client import BoardClient
 from dhn_kit.boards import Board
+from dhn_kit.latency import load_latency
 from dhn_kit.pack import Pack
 from dhn_kit.playback import BoardRun, install, play, powered, profile
 from dhn_kit.twin import Twin
 
 Int8 = npt.NDArray[np.int8]
+#: Share of the instructions that must be in kernels with estimated cycles for an estimate of the whole.
+COVERED = 0.95
 
 
 @dataclass(frozen=True)
 class OpCount:
-    """``instructions`` include the two readings of the clock around the operator: some tens."""
+    """``instructions`` include the two readings of the clock around the operator: some tens. ``estimated_cycles``:
+    these times the kernel's cycles per instruction (`cycles`); None where those were not estimated."""
 
     name: str
     op: str
     kernel: str
     instructions: int
     macs: int
+    estimated_cycles: int | None = None
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,8 @@ class Bench:
     ``unit``: "instructions", or "ticks" where the board cannot count those. ``instructions_gated``: with hooks, at
     their first operating point. ``flash_code_bytes``: the inference path alone, runtime and kernels (None: no linker
     map); ``flash``: all of the firmware by part. ``stack_bytes``: the deepest stack, interrupts included.
-    ``output_equal``: every output equals the twin's.
+    ``output_equal``: every output equals the twin's. ``estimated_cycles``: of the operators, None unless all but a few
+    per cent of the instructions are in kernels with an estimate.
     """
 
     board: str
@@ -51,6 +57,7 @@ class Bench:
     flash: dict[str, int]
     stack_bytes: int | None
     output_equal: bool
+    estimated_cycles: int | None = None
 
 
 def random_inputs(packed: Pack, count: int) -> Int8:
@@ -71,12 +78,13 @@ def bench(
     equal = bool((detached.output == Twin(packed).run(q, mode="detached").output).all())
     if gated is not None:
         equal = equal and bool((gated.output == Twin(packed, bundle).run(q).output).all())
+    ops = _counts(packed, board, per_op)
     return Bench(
         board=board.name,
         unit="instructions" if board.timer.instructions_per_tick else "ticks",
         instructions=_cost(detached),
         instructions_gated=None if gated is None else _cost(gated),
-        ops=[OpCount(o.name, o.op, o.kernel, int(n), o.macs) for o, n in zip(packed.ops, per_op, strict=True)],
+        ops=ops,
         arena_bytes=packed.arena_bytes,
         arena_lower_bound=packed.arena_lower_bound,
         flash_code_bytes=image.inference_bytes if image else None,
@@ -84,7 +92,25 @@ def bench(
         flash=dict(image.parts) if image else {},
         stack_bytes=stack or None,
         output_equal=equal,
+        estimated_cycles=_total_cycles(ops),
     )
+
+
+def _counts(packed: Pack, board: Board, per_op: npt.NDArray[np.int64]) -> list[OpCount]:
+    known = {name: k.cpi for name, k in load_latency(board.name).kernels.items() if k.cpi}
+    return [
+        OpCount(o.name, o.op, o.kernel, int(n), o.macs, round(n * known[o.kernel]) if o.kernel in known else None)
+        for o, n in zip(packed.ops, per_op, strict=True)
+    ]
+
+
+def _total_cycles(ops: list[OpCount]) -> int | None:
+    total = sum(o.instructions for o in ops)
+    covered = [(o.instructions, o.estimated_cycles) for o in ops if o.estimated_cycles is not None]
+    instructions, cycles = (sum(column) for column in zip(*covered, strict=True)) if covered else (0, 0)
+    if instructions < COVERED * total or not instructions:
+        return None
+    return round(cycles * total / instructions)
 
 
 def _cost(run: BoardRun) -> float:

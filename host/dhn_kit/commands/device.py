@@ -131,6 +131,8 @@ def _show_bench(result: Bench) -> None:
     macs = sum(o.macs for o in result.ops) or 1
     per_mac = result.instructions / macs
     console.line(f"{unit} per inference: {result.instructions:,.0f} on {result.board}, {per_mac:.2f} per MAC")
+    if result.estimated_cycles is not None:
+        console.line(f"estimated cycles (published instruction timings, no wait states): {result.estimated_cycles:,}")
     if result.instructions_gated is not None:
         console.line(f"with hooks (first operating point): {result.instructions_gated:,.0f}")
     console.line(f"arena {result.arena_bytes:,} bytes (lower bound {result.arena_lower_bound:,})")
