@@ -7,11 +7,14 @@ import time
 
 import pytest
 
-from dhn_kit.graph import Graph
+from dhn_kit.bundle import pack_bundle
+from dhn_kit.graph import Graph, Quant
 from dhn_kit.hookpoints import find_points
+from dhn_kit.hooks import ALWAYS, Bundle, HookSpec
 from dhn_kit.int_reference import run_int8
+from dhn_kit.kernels import list_architectures
 from dhn_kit.lower import lower
-from dhn_kit.memory import arena_bytes, scratch_name
+from dhn_kit.memory import arena_bytes, scratch_bytes, scratch_name
 from dhn_kit.pack import Pack, pack
 from dhn_kit.poison import poisoned
 from dhn_kit.twin import Twin
@@ -105,3 +108,40 @@ def test_the_quick_plan_is_a_bound_on_the_searched_one_and_takes_milliseconds() 
     assert time.process_time() - start < 0.5
     main = pack(graph, points=points)
     assert bound <= main.arena_lower_bound <= main.arena_bytes <= size
+
+
+def test_room_for_faster_hooks_never_raises_the_arena() -> None:
+    """A network of small layers with a large output: its hook point would need more than all layers."""
+    net = Net((1, 1, 256))
+    x = net.fc(net.fc("x", 64), 64)
+    graph = net.done(net.fc(x, 256))
+    main, without = pack(graph), pack(graph, hooks=False)
+    classes = 256
+    least = scratch_bytes(main.points[0], classes, roomy=False)
+    assert main.lifetimes[scratch_name(main.points[0])][2] == least
+    assert main.arena_bytes == max(without.arena_bytes, 256 + least) + 64
+    roomy = pack(residual_net()[0])
+    # Three points have it; at the last one it would add to what is alive.
+    given = [roomy.lifetimes[scratch_name(p)][2] == scratch_bytes(p, 5) for p in roomy.points]
+    assert given == [True, True, True, False]
+
+
+@pytest.mark.parametrize("arch", list_architectures())
+def test_hooks_fit_the_scratch_that_is_left_where_ram_is_short(arch: str) -> None:
+    """The first program leaves room for the second's answer, whatever scratch its kernels would like."""
+    net = Net((1, 1, 256))
+    end = Quant(1 / 256, -128)
+    graph = net.done(net.node("softmax", [net.fc(net.fc("x", 64), 128)], (1, 1, 128), end))
+    main, scores = pack(graph, arch), Quant(0.1, 3)
+    head = Net((1, 1, 256), 1)
+    head.graph.tensors["x"].quant = main.points[0].tap_quant
+    head.fc(head.fc("x", 64), 128, scores)
+    answer = Net((1, 1, 128), 2)
+    answer.graph.tensors["x"].quant = scores
+    answer.node("softmax", ["x"], (1, 1, 128), end)
+    hook = HookSpec(0, "exit", head.done(), [ALWAYS], answer=answer.done())
+    x = net.inputs(5)
+    found = Twin(main, pack_bundle(main, Bundle([hook], ["all"]))).run(x)
+    middle = run_int8(head.graph, x)[head.graph.outputs[0].tensor]
+    assert (found.exit_hook == 0).all()
+    assert (found.output == run_int8(answer.graph, middle)[answer.graph.outputs[0].tensor].reshape(5, -1)).all()

@@ -88,14 +88,14 @@ def test_bands_save_ram_and_say_what_they_compute_twice() -> None:
 
 def test_bands_share_their_constants_in_the_pack_and_in_the_flash_budget() -> None:
     graph, _ = mobile_net()
-    plain = pack(graph, "armv7em")
+    plain = pack(graph)
     assert plain.lowered is not None
     patched = _Region(plain.lowered, 7).patched(plain.points, 2)
-    banded = _packed(patched.lowered, patched.points, "armv7em", None, None)
+    banded = _packed(patched.lowered, patched.points, "ref", None, None)
     assert len(banded.data) - len(plain.data) < 0.5 * sum(o.flash for o in plain.ops)
     least = sum(o.flash for o in banded.ops)
     assert least <= 1.05 * sum(o.flash for o in plain.ops)
-    _packed(patched.lowered, patched.points, "armv7em", None, Policy(flash_budget=least + 64 * len(banded.ops)))
+    _packed(patched.lowered, patched.points, "ref", None, Policy(flash_budget=least + 64 * len(banded.ops)))
 
 
 def test_hook_points_within_the_bands_go_and_the_others_still_work() -> None:

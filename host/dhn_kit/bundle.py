@@ -90,12 +90,17 @@ def _join(lowered: list[Lowered], fixed: dict[str, int], base: int, room: int, n
     return offsets
 
 
-def hook_program(main: Pack, point: HookPoint, graph: Graph) -> Lowered:
-    """The graph by kernels that the pack's firmware links for hooks."""
+def hook_program(main: Pack, point: HookPoint, graph: Graph, reserve: int = 0) -> Lowered:
+    """The graph by kernels that the pack's firmware links for hooks. ``reserve``: bytes that another program needs."""
     lowered = lower(graph)
-    tensors = {root(lowered.aliases, name): t.size for name, t in lowered.tensors.items()}
-    room = _scratch(main, point)[1] - sum(-(-size // 4) * 4 for name, size in tensors.items() if name != "tap")
+    room = _scratch(main, point)[1] - reserve - sum(_own_bytes(lowered).values())
     return choose_for_hooks(lowered, architecture_of(main.header["flavour"]), max(0, room))
+
+
+def _own_bytes(lowered: Lowered) -> dict[str, int]:
+    """Bytes of what a hook's program keeps in scratch, aligned."""
+    sizes = {root(lowered.aliases, name): -(-t.size // 4) * 4 for name, t in lowered.tensors.items()}
+    return {name: size for name, size in sizes.items() if name != "tap"}
 
 
 def _scratch(main: Pack, point: HookPoint) -> tuple[int, int]:
@@ -120,7 +125,8 @@ def _place_hook(main: Pack, spec: HookSpec) -> _Placed:
         raise DhnError(f"hook '{spec.name}' names hook point {spec.point}, '{main.name}' has {len(main.points)}")
     point = main.points[spec.point]
     net = _prefixed(pooled_input(spec.net, point), "net", {"tap": "tap"})
-    decide = hook_program(main, point, net)
+    answer_bytes = -(-main.tensors[main.outputs[0].tensor].size // 4) * 4
+    decide = hook_program(main, point, net, answer_bytes if spec.answer else 0)
     score = net.outputs[0].tensor
     parts, fixed = [decide], {"tap": main.offsets[point.tap]}
     then: Lowered | None = None
@@ -128,7 +134,7 @@ def _place_hook(main: Pack, spec: HookSpec) -> _Placed:
     if spec.action == "exit":
         if spec.answer is not None:
             graph = _prefixed(spec.answer, "answer", {spec.answer.inputs[0].tensor: score})
-            then = hook_program(main, point, graph)
+            then = hook_program(main, point, graph, sum(_own_bytes(decide).values()))
             answer = graph.outputs[0].tensor
             parts.append(then)
         _check_answer(main, spec, (then or decide).tensors[answer])

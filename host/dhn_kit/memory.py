@@ -42,12 +42,13 @@ def scratch_name(point: HookPoint) -> str:
     return f"hooks.scratch{point.index}"
 
 
-def scratch_bytes(point: HookPoint, classes: int) -> int:
-    """What the default hooks need: feature, a hidden layer of up to 64, scores and answer, each aligned; and the
-    feature once more in 16 bits, for kernels that widen their input."""
+def scratch_bytes(point: HookPoint, classes: int, roomy: bool = True) -> int:
+    """What the default hooks need: feature (if not the tap itself), a hidden layer of up to 64, scores and answer,
+    each aligned. ``roomy``: and the feature once more in 16 bits, for faster kernels, which widen their input."""
     feature = point.feature_shape[0] * point.feature_shape[1] * point.feature_shape[2]
     wide = 2 * (-(-max(feature, 64) // 16) * 16)
-    return sum(-(-n // 4) * 4 for n in (feature, 64, classes, classes, 4, wide))
+    own = 0 if point.window == (1, 1) else feature
+    return sum(-(-n // 4) * 4 for n in (own, 64, classes, classes, 4, wide * roomy))
 
 
 def classes_of(lowered: Lowered) -> int:
@@ -71,6 +72,11 @@ def place(lowered: Lowered, points: list[HookPoint], steps: Steps) -> Memory:
     """The best plan that the search finds, judged by the validator."""
     task = _best_task(_Lives(lowered, points, steps))
     solution = plan.solve(task.problem)
+    roomy = _with_room(task)
+    if roomy.room:
+        larger = plan.solve(roomy.problem)
+        if larger.size <= solution.size:
+            task, solution = roomy, larger
     plan_validator.validate(task.problem, solution)
     offsets = dict(solution.offsets)
     offsets.update({n: offsets[task.top(n)] for n in lowered.tensors if task.top(n) in offsets})
@@ -122,12 +128,14 @@ def _read_at(point: HookPoint) -> list[str]:
 class _Task:
     """The planner's problem once it is settled which results take over the bytes of an input.
 
-    ``second`` are the numbers of ops that rather take over their second input's bytes, where they may.
+    ``second`` are the numbers of ops that rather take over their second input's bytes, where they may; ``room`` the
+    hook points whose scratch has room for faster kernels.
     """
 
-    def __init__(self, lives: _Lives, second: frozenset[int]) -> None:
+    def __init__(self, lives: _Lives, second: frozenset[int], room: frozenset[int] = frozenset()) -> None:
         self.lives = lives
         self.second = second
+        self.room = room
         self.merged = dict(lives.lowered.aliases)
         self.both: list[tuple[int, str, str]] = []  #: ops that may take over either side, and the sides
         for step, number, op in lives.ops():
@@ -172,7 +180,8 @@ class _Task:
         for step, (kind, index) in enumerate(self.lives.steps):
             if kind == "point":
                 point = self.lives.points[index]
-                buffers.append(plan.Buffer(scratch_name(point), scratch_bytes(point, classes), step, step + 1))
+                size = scratch_bytes(point, classes, index in self.room)
+                buffers.append(plan.Buffer(scratch_name(point), size, step, step + 1))
             elif lowered.ops[index].scratch_bytes:
                 buffers.append(plan.Buffer(op_scratch(index), lowered.ops[index].scratch_bytes, step, step + 1))
         return tuple(buffers)
@@ -237,3 +246,13 @@ def _best_task(lives: _Lives) -> _Task:
         if found < size:
             best, size = trial, found
     return best
+
+
+def _with_room(task: _Task) -> _Task:
+    """With room for faster hooks at every point where that costs no arena."""
+    size, lives = _quick(task).size, task.lives
+    for point in lives.points:
+        trial = _Task(lives, task.second, task.room | {point.index})
+        if _quick(trial).size <= size:
+            task = trial
+    return task

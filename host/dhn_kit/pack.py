@@ -21,12 +21,11 @@ from dhn_kit.lower import Lowered, Op, Operand, lower
 from dhn_kit.memory import (
     KEEP,
     KEEP_BYTES,
+    Memory,
     Steps,
-    classes_of,
     op_scratch,
     place,
     root,
-    scratch_bytes,
     scratch_name,
     steps_of,
 )
@@ -139,7 +138,7 @@ def _packed(
     lowered, choices = choose(lowered, arch, latency, policy, points)
     steps = steps_of(lowered, points)
     memory = place(lowered, points, steps)
-    data = write_main(lowered, points, steps, memory.offsets, memory.size, flavour=load_architecture(arch).flavour)
+    data = write_main(lowered, points, steps, memory, flavour=load_architecture(arch).flavour)
     ops = [_op_info(o, c) for o, c in zip(lowered.ops, choices, strict=True)]
     return Pack(
         data,
@@ -271,12 +270,12 @@ def write_main(
     lowered: Lowered,
     points: list[HookPoint],
     steps: Steps,
-    offsets: dict[str, int],
-    arena_bytes: int,
+    memory: Memory,
     extra: Extra | None = None,
     flavour: int = 0,
 ) -> bytes:
     """The device's bytes of a main pack whose tensors have their places."""
+    offsets = memory.offsets
     pool = ConstPool(records.HEADER.size)
     kernels: list[int] = []
     # The first pass fills the constant pool, whose size fixes where the program starts.
@@ -290,7 +289,7 @@ def write_main(
     image += program.data
     header["points"] = len(image)
     for point in points:
-        image += _point_record(point, lowered, steps, starts, offsets, points)
+        image += _point_record(point, lowered, steps, starts, memory, points)
     header["io"] = len(image)
     for port in (*lowered.graph.inputs, *lowered.graph.outputs):
         image += _io_record(lowered.tensors[port.tensor], offsets)
@@ -300,7 +299,7 @@ def write_main(
         image,
         kind=records.KIND_MAIN,
         flavour=flavour,
-        arena_bytes=arena_bytes,
+        arena_bytes=memory.size,
         kernel_count=len(kernels),
         input_count=len(lowered.graph.inputs),
         output_count=len(lowered.graph.outputs),
@@ -342,9 +341,10 @@ def _point_record(
     lowered: Lowered,
     steps: Steps,
     starts: list[int],
-    offsets: dict[str, int],
+    memory: Memory,
     points: list[HookPoint],
 ) -> bytes:
+    offsets = memory.offsets
     values: dict[str, Any] = {}
     if point.skip is not None:
         source, target, node = point.skip
@@ -366,7 +366,7 @@ def _point_record(
         window_h=point.window[0],
         window_w=point.window[1],
         scratch=offsets[scratch_name(point)],
-        scratch_bytes=scratch_bytes(point, classes_of(lowered)),
+        scratch_bytes=memory.lifetimes[scratch_name(point)][2],
         **values,
     )
 

@@ -7,6 +7,7 @@ import dataclasses
 
 from dhn_kit import records
 from dhn_kit.kernels import reference_kernels
+from dhn_kit.memory import Memory
 from dhn_kit.pack import Pack, write_main
 
 GARBAGE = 0x55
@@ -25,8 +26,8 @@ def poisoned(plain: Pack) -> Pack:
         """(kernel id, arena offset, parameters) of what comes before a step."""
         return [(fill.id, start, records.FILL.pack(count=end - start, value=GARBAGE)) for start, end in holes[step]]
 
-    flavour = plain.header["flavour"]
-    data = write_main(plain.lowered, plain.points, plain.steps, plain.offsets, plain.arena_bytes, fills, flavour)
+    places = (plain.offsets, plain.arena_bytes, plain.arena_lower_bound, plain.arena_proven, plain.lifetimes)
+    data = write_main(plain.lowered, plain.points, plain.steps, Memory(*places), fills, flavour=plain.header["flavour"])
     return dataclasses.replace(plain, data=data)
 
 
