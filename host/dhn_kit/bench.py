@@ -24,7 +24,8 @@ COVERED = 0.95
 @dataclass(frozen=True)
 class OpCount:
     """``instructions`` include the two readings of the clock around the operator: some tens. ``estimated_cycles``:
-    these times the kernel's cycles per instruction (`cycles`); None where those were not estimated."""
+    these times the kernel's cycles per instruction (`cycles`); None where those were not estimated. ``predicted``: what
+    the board's latency model said when the network was packed."""
 
     name: str
     op: str
@@ -32,6 +33,7 @@ class OpCount:
     instructions: int
     macs: int
     estimated_cycles: int | None = None
+    predicted: int = 0
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,15 @@ def bench(
 def _counts(packed: Pack, board: Board, per_op: npt.NDArray[np.int64]) -> list[OpCount]:
     known = {name: k.cpi for name, k in load_latency(board.name).kernels.items() if k.cpi}
     return [
-        OpCount(o.name, o.op, o.kernel, int(n), o.macs, round(n * known[o.kernel]) if o.kernel in known else None)
+        OpCount(
+            name=o.name,
+            op=o.op,
+            kernel=o.kernel,
+            instructions=int(n),
+            macs=o.macs,
+            estimated_cycles=round(n * known[o.kernel]) if o.kernel in known else None,
+            predicted=round(o.instructions),
+        )
         for o, n in zip(packed.ops, per_op, strict=True)
     ]
 
