@@ -42,7 +42,7 @@ static inline int32_t dhn_scale_high(int32_t acc, int32_t multiplier)
 static inline int32_t dhn_scale(int32_t acc, int32_t multiplier, int32_t half, int32_t shift)
 {
     int32_t const t = dhn_scale_high(acc, multiplier);
-    return (t + (t >> 31) + half) >> (shift & 31);
+    return (t - (int32_t)((uint32_t)t >> 31) + half) >> (shift & 31);
 }
 
 /* A 64-bit sum in two registers. */

@@ -132,9 +132,10 @@ void dhn_conv_1x1_s8__rv32imc(const void *params, const dhn_io_t *io)
     int8_t *out = io->out;
     for (int32_t i = 0; i < total; i += GROUP, out += GROUP * p->out_c) {
         const int8_t *from[GROUP];
+        const int8_t *const first = dhn_corner(p, io->in0, at);
         int32_t const pixels = (total - i < GROUP) ? total - i : GROUP;
         for (int32_t j = 0; j < GROUP; j++) {
-            from[j] = (j < pixels) ? dhn_corner(p, io->in0, at) : from[0];
+            from[j] = (j < pixels) ? dhn_corner(p, io->in0, at) : first;
             dhn_advance(p, &at, 1);
         }
         interleave(from, p->in_c, io->scratch);
