@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from dhn_kit import records
+from dhn_kit.latency import load_latency
 from dhn_kit.layouts import Call, Unfit, mve
 from dhn_kit.pack import pack
 from dhn_kit.quant_math import multiply_by_quantized_multiplier as requantize
@@ -20,7 +21,7 @@ from test_golden import NETWORKS, load
 @pytest.mark.parametrize("name", NETWORKS)
 def test_twin_equals_tflite_micro(name: str, reference_dir: Path) -> None:
     graph, golden, q = load(name, reference_dir)
-    packed = pack(graph, "mve")
+    packed = pack(graph, "mve", latency=load_latency("qemu-cortex-m55"))
     weighted = [op.kernel for op in packed.ops if op.macs and "pool" not in op.kernel]
     assert all(kernel.endswith("__mve") for kernel in weighted)
     output = Twin(packed).run(q).output
