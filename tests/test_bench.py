@@ -19,6 +19,7 @@ from dhn_kit.boards import list_boards, load_board
 from dhn_kit.firmware_build import build_firmware
 from dhn_kit.graph import Graph
 from dhn_kit.kernels import reference_kernels
+from dhn_kit.latency import load_latency
 from dhn_kit.link_map import PARTS, flash_parts, part_of
 from dhn_kit.pack import pack
 from nets import Net
@@ -92,6 +93,11 @@ def test_what_a_board_cannot_count_is_not_made_up(tmp_path: Path) -> None:
     found = asdict(bench(small_pack(), load_board("posix"), small_inputs(1), tmp_path))
     assert found["unit"] == "ticks" and found["output_equal"]
     assert found["stack_bytes"] is None and found["flash_code_bytes"] is None
+
+
+def test_a_core_of_the_same_instruction_set_shares_the_model_but_not_its_cycles() -> None:
+    shared, own = load_latency("qemu-cortex-m7"), load_latency("qemu-cortex-m4")
+    assert shared.board == "qemu-cortex-m4" and shared.kernels == own.kernels and own.kernels
 
 
 def chain(length: int) -> Graph:

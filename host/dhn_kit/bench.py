@@ -99,7 +99,9 @@ def bench(
 
 
 def _counts(packed: Pack, board: Board, per_op: npt.NDArray[np.int64]) -> list[OpCount]:
-    known = {name: k.cpi for name, k in load_latency(board.name).kernels.items() if k.cpi}
+    model = load_latency(board.name)
+    # Of another core that executes the same instructions: in other cycles.
+    known = {name: k.cpi for name, k in model.kernels.items() if k.cpi and model.board == board.name}
     return [
         OpCount(
             name=o.name,

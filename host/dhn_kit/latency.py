@@ -77,12 +77,17 @@ def path_of(board: str) -> Path:
 
 
 def load_latency(board: str) -> LatencyModel:
-    """The board's model; an empty one where its kernels were never measured."""
+    """The board's model; an empty one where its kernels were never measured.
+
+    A file may name a board that executes the same instructions instead (``like``): its model, under its own name.
+    """
     path = path_of(board)
     if not path.is_file():
         return LatencyModel(board)
     try:
         table = json.loads(path.read_text())
+        if "like" in table:
+            return load_latency(str(table["like"]))
         kernels = {
             name: KernelLatency(**{**k, "terms": tuple((str(t), float(v)) for t, v in k["terms"])})
             for name, k in table["kernels"].items()
