@@ -32,8 +32,8 @@ DHN_MVE_INLINE int32x4_t bytes(int16x8_t h)
     return vreinterpretq_s32_s8(dhn_mve_narrow8(h));
 }
 
-/* The table's bits below the 22nd hold what separates the results. VQSHRN would save an instruction, but GNU as 2.40 writes
- * VQRSHRN for it. */
+/* The table's bits below the 22nd hold what separates the results. VQSHRN would save an instruction, but GNU as
+ * 2.40 writes VQRSHRN for it. */
 DHN_MVE_INLINE int32x4_t shifted(const operands_t *o, int32x4_t sum)
 {
     (void)o;

@@ -6,11 +6,12 @@
 
 /* Scratch: sums that wait for requantisation, then a copied pixel, which only inputs with in_c % 16 != 0 need.
  *
- * Overlap: outputs are written in pairs of pixels (2n, 2n + 1) after both inputs have been read for the last time; all
- * later reads that matter are of input pixel 2n + 2 and behind (with a stride: further behind). Output bytes below
- * (2n + 2) * out_c are written by then, so out + (2n + 2) * (out_c - in_c) <= in0 is enough for every pair but the last,
- * and 2n + 2 is at most pixels - 1. A pair's second pixel is never written before the first one's inputs were read. With
- * in_c % 16 != 0 a pixel's vectors also read the beginning of later pixels, against weights of zero. */
+ * Overlap: outputs are written in pairs of pixels (2n, 2n + 1) after both inputs have been read for the last time;
+ * all later reads that matter are of input pixel 2n + 2 and behind (with a stride: further behind). Output bytes
+ * below (2n + 2) * out_c are written by then, so out + (2n + 2) * (out_c - in_c) <= in0 is enough for every pair
+ * but the last, and 2n + 2 is at most pixels - 1. A pair's second pixel is never written before the first one's
+ * inputs were read. With in_c % 16 != 0 a pixel's vectors also read the beginning of later pixels, against weights
+ * of zero. */
 
 typedef struct {
     const int8_t *end; /* of the input */
@@ -18,7 +19,8 @@ typedef struct {
     int32_t in_c, bytes; /* of a pixel, and rounded up to vectors */
 } source_t;
 
-/* A run of `count` pixels, `step` bytes apart. Those whose vectors would reach behind the input are read from copies. */
+/* A run of `count` pixels, `step` bytes apart. Those whose vectors would reach behind the input are read from
+ * copies. */
 DHN_MVE_INLINE void run(const dhn_mve_gemm_t *g, dhn_mve_round_fn *round, int32_t row, const source_t *s,
                         const int8_t *x, int32_t count, int32_t step, int8_t *out)
 {

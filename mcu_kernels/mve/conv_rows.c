@@ -1,4 +1,4 @@
-/* Convolution of any kernel size: a strip of padded columns per output row, in which every window is one run of bytes. */
+/* Convolution of any kernel size: a strip of padded columns per output row, where every window is one run of bytes. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "dhn_kernels.h"
 #include "gemm.h"
@@ -6,12 +6,13 @@
 /* The strip holds columns of kh * in_c bytes, padding included, so the window of output x is kw columns from column
  * x * stride_w on. Every input byte of an output row is copied kh times instead of kh * kw.
  *
- * Scratch: sums that wait for requantisation, then the strip and 16 bytes that its last window reads against weights of zero.
+ * Scratch: sums that wait for requantisation, then the strip and 16 bytes that its last window reads against
+ * weights of zero.
  *
- * Overlap: row y is written after its strip was made, and the next strip reads input rows from (y + 1) * stride_h - pad_t
- * on. So out + (y + 1) * (output row) <= in0 + max(0, (y + 1) * stride_h - pad_t) * (input row) must hold for every row
- * but the last. That is linear in y on both sides of the point where padding ends: its largest value is at this point, at
- * the next row, or at the last but one, which is what kernels.toml takes. */
+ * Overlap: row y is written after its strip was made, and the next strip reads input rows from (y + 1) * stride_h -
+ * pad_t on. So out + (y + 1) * (output row) <= in0 + max(0, (y + 1) * stride_h - pad_t) * (input row) must hold for
+ * every row but the last. That is linear in y on both sides of the point where padding ends: its largest value is
+ * at this point, at the next row, or at the last but one, which is what kernels.toml takes. */
 
 typedef struct {
     const dhn_conv_t *p;

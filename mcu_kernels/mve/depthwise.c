@@ -1,19 +1,21 @@
-/* Depthwise convolution up to 3x3, stride 1 or 2: channels as planes, a gathered window of 16 values for 2x2 outputs. */
+/* Depthwise convolution up to 3x3, stride 1 or 2: channels as planes, a gathered window for 2x2 outputs. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdbool.h>
 #include "dhn_kernels.h"
 #include "mve.h"
 
-/* Eight channels at a time are scattered into planes with padding around them (scratch). There, one gather of a 4x4 window
- * and four products with shifted copies of the kernel make four outputs of stride 1; stride 2 takes two windows of 3x5 for
- * two outputs each. At the right and lower end a block of 2x2 starts one earlier and computes some outputs twice.
+/* Eight channels at a time are scattered into planes with padding around them (scratch). There, one gather of a 4x4
+ * window and four products with shifted copies of the kernel make four outputs of stride 1; stride 2 takes two
+ * windows of 3x5 for two outputs each. At the right and lower end a block of 2x2 starts one earlier and computes
+ * some outputs twice.
  *
- * Constants (layouts/mve.py), per channel: five zeros, 16 bytes with tap (y, x) at y * 4 + x (stride 2: y * 5 + x), three
- * zeros, so that a load d bytes earlier is the kernel moved by d lanes; then int32 folded bias, multiplier and what the
- * rounding needs.
+ * Constants (layouts/mve.py), per channel: five zeros, 16 bytes with tap (y, x) at y * 4 + x (stride 2: y * 5 + x),
+ * three zeros, so that a load d bytes earlier is the kernel moved by d lanes; then int32 folded bias, multiplier
+ * and what the rounding needs.
  *
- * In place: all of a channel's inputs are in its plane before its first output is written, and outputs of a channel lie
- * where only this channel's inputs were. That needs all output rows in one go; otherwise bands of rows keep planes small. */
+ * In place: all of a channel's inputs are in its plane before its first output is written, and outputs of a channel
+ * lie where only this channel's inputs were. That needs all output rows in one go; otherwise bands of rows keep
+ * planes small. */
 
 enum { GROUP = 8, TAPS = 24, KERNEL_AT = 5, NUMBERS = 4 };
 enum { DHN_MVE_BAND = 8 }; /* output rows, as in kernels.toml */

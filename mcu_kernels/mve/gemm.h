@@ -6,11 +6,12 @@
 #include "mve.h"
 
 /* The host's layout "mve" (host/dhn_kit/layouts/mve.py):
- * - weights: per tile of channels (four for two pixels, eight for one) first the eight accumulators' start (bias, with the
- *   input's zero point folded in), then 16 weights of each channel for every block of 16 inputs, zeros behind the last;
- * - table: per four channels their multipliers and what the rounding needs, 8 or 12 int32.
- * Of every whole group of 16 channels, quad q holds channels {0, 2, 1, 3}[q] + {0, 4, 8, 12}: narrowing interleaves even
- * and odd lanes, and so brings them back into order. The channels behind the last whole group keep their order. */
+ * - weights: per tile of channels (four for two pixels, eight for one) first the eight accumulators' start (bias,
+ *   with the input's zero point folded in), then 16 weights of each channel for every block of 16 inputs, zeros
+ *   behind the last;
+ * - table: per four channels their multipliers and what the rounding needs, 8 or 12 int32. Of every whole group of
+ *   16 channels, quad q holds channels {0, 2, 1, 3}[q] + {0, 4, 8, 12}: narrowing interleaves even and odd lanes,
+ *   and so brings them back into order. The channels behind the last whole group keep their order. */
 
 typedef int32x4_t dhn_mve_round_fn(int32x4_t acc, const int32_t *row);
 
@@ -27,8 +28,8 @@ typedef struct {
  * while |t| < 2^(31-e), t being the first product; beyond, |t| / 2^e >= 512 saturates either way. The layout also
  * admits channels whose |t| is proven to stay below 2^(31-e). */
 enum { DHN_MVE_FUSED_ROW = 8, DHN_MVE_ANY_ROW = 12 };
-/* Narrow layers multiply several pairs of pixels before they requantise: up to four, while their sums take no more than 32
- * tiles' room. As in kernels.toml: scratch of max(tiles, min(4 * tiles, 32)) * 32 bytes. */
+/* Narrow layers multiply several pairs of pixels before they requantise: up to four, while their sums take no more
+ * than 32 tiles' room. As in kernels.toml: scratch of max(tiles, min(4 * tiles, 32)) * 32 bytes. */
 static inline int32_t dhn_mve_pairs(int32_t tiles)
 {
     return (tiles <= 8) ? 4 : ((tiles <= 16) ? 32 / tiles : 1);

@@ -1,4 +1,4 @@
-/* The vector instructions of Armv8.1-M (Helium) that the kernels here use, with their meaning in C for the host twin. */
+/* The vector instructions of Armv8.1-M (Helium) that kernels here use, with their meaning in C for the host twin. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef DHN_MVE_H
 #define DHN_MVE_H
@@ -141,7 +141,8 @@ static inline int32x4_t dhn_mve_join(int32_t a, int32_t b, int32_t c, int32_t d)
     return r;
 }
 
-/* Saturated to the even lanes; nobody reads the odd ones. The intrinsics want these from somewhere, which costs a copy. */
+/* Saturated to the even lanes; nobody reads the odd ones. The intrinsics want these from somewhere, which costs a
+ * copy. */
 #define DHN_MVE_NARROW(name, to, from, text)                                                                           \
     static inline to name(from x)                                                                                      \
     {                                                                                                                  \

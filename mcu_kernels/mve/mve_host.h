@@ -135,7 +135,7 @@ DHN_MVE_VV(vmaxq_s8, int8x16_t, 16, (a.v[i] > b.v[i]) ? a.v[i] : b.v[i])
 DHN_MVE_VV(vminq_s8, int8x16_t, 16, (a.v[i] < b.v[i]) ? a.v[i] : b.v[i])
 DHN_MVE_VV(vmaxq_s32, int32x4_t, 4, (a.v[i] > b.v[i]) ? a.v[i] : b.v[i])
 DHN_MVE_VV(vminq_s32, int32x4_t, 4, (a.v[i] < b.v[i]) ? a.v[i] : b.v[i])
-DHN_MVE_VN(vshrq_n_s32, int32x4_t, 4, int32_t, a.v[i] >> b)
+DHN_MVE_VN(vshrq_n_s32, int32x4_t, 4, int32_t, (int32_t)((int64_t)a.v[i] >> b))
 DHN_MVE_VV(vshlq_s32, int32x4_t, 4, (b.v[i] < 0) ? a.v[i] >> -b.v[i] : (int32_t)((uint32_t)a.v[i] << b.v[i]))
 DHN_MVE_VV(vrshlq_s32, int32x4_t, 4, dhn_mve_round_shift(a.v[i], b.v[i]))
 

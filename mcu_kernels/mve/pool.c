@@ -24,8 +24,8 @@ static window_t window_at(const dhn_pool_t *p, const int8_t *in, int32_t y, int3
     return w;
 }
 
-/* |n| / count with n's sign, rounded to nearest, halves away from zero: n / 2^31 * (2^31 / count rounded up) is exact while
- * |n| * count < 2^31, and |n| is below 129 * 255. */
+/* |n| / count with n's sign, rounded to nearest, halves away from zero: n / 2^31 * (2^31 / count rounded up) is
+ * exact while |n| * count < 2^31, and |n| is below 129 * 255. */
 DHN_MVE_INLINE int32x4_t divide(int32x4_t n, int32_t half, uint32_t reciprocal)
 {
     int32x4_t const sign = vshrq_n_s32(n, 31);
