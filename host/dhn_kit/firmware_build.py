@@ -104,7 +104,7 @@ def build_program(
 
 
 def _kernels(image: bytes, flavour: str) -> tuple[list[Kernel], list[Kernel]]:
-    """What the pack names, and what else hooks may use, by id."""
+    """What the pack names, and what else hooks may use, by id. A pack without hook points has no use for these."""
     header = records.HEADER.unpack(image)
     named = struct.unpack_from(f"<{header['kernel_count']}H", image, header["kernels"])
     by_id = {k.id: k for k in load_kernels(flavour)}
@@ -113,7 +113,7 @@ def _kernels(image: bytes, flavour: str) -> tuple[list[Kernel], list[Kernel]]:
             raise DhnError(
                 f"the pack needs kernel 0x{number:04X}, which '{flavour}' does not have; pack it for this board"
             )
-    hooks = {k.id for k in hook_kernels(flavour)}
+    hooks = {k.id for k in hook_kernels(flavour)} if header["point_count"] else set()
     return [by_id[n] for n in sorted(set(named))], [by_id[n] for n in sorted(hooks.difference(named))]
 
 
