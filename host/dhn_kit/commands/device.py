@@ -309,7 +309,7 @@ def bench(
     kernel: options.Kernels = None,
     json: options.Json = False,
 ) -> None:
-    """Count executed instructions per inference and per operator, flash by part, arena and stack.
+    """Count instructions per operator; measure flash, arena and stack.
 
     \b
     Examples:
