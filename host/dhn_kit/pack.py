@@ -122,13 +122,15 @@ def pack(
     if not bands:
         return plain
     assert plain.lowered is not None
-    patched = patch(plain.lowered, points, bands)
-    found = _packed(patched.lowered, patched.points, arch, latency, policy) if patched else plain
-    if patched is None or found.arena_bytes >= plain.arena_bytes:
+    found = [(p, _packed(p.lowered, p.points, arch, latency, policy)) for p in patch(plain.lowered, points, bands)]
+    least = min((packed.arena_bytes for _, packed in found), default=plain.arena_bytes)
+    if least >= plain.arena_bytes:
         raise DhnError(f"'{graph.name}' needs no less RAM in {bands} bands; try another number, or none")
+    small = [f for f in found if f[1].arena_bytes <= min(NEARLY * least, plain.arena_bytes - 1)]
+    patched, best = min(small, key=lambda f: f[0].macs_after)
     facts = {name: getattr(patched, name) for name in ("bands", "ops", "macs_before", "macs_after")}
-    found.extra["patch"] = {**facts, "arena_before": plain.arena_bytes}
-    return found
+    best.extra["patch"] = {**facts, "arena_before": plain.arena_bytes}
+    return best
 
 
 def _packed(
@@ -175,6 +177,8 @@ def _op_info(op: Op, choice: Choice) -> OpInfo:
     )
 
 
+#: An arena up to so many times the smallest is taken if it needs fewer MACs.
+NEARLY = 1.05
 #: Numbers of bands that `pack_within` tries.
 BANDS = (2, 3, 4, 6, 8, 12, 16)
 

@@ -22,6 +22,9 @@ BINARY = ("add", "mul")
 #: Longer programs of bands are not tried: they compute most rows more than once.
 MOST_OPS = 120
 
+#: How many lengths are worth a plan with the kernels that bands get.
+CANDIDATES = 4
+
 #: Rows [first, behind the last) of a tensor.
 Rows = tuple[int, int]
 
@@ -41,23 +44,21 @@ class Patched:
     macs_after: int
 
 
-def patch(lowered: Lowered, points: list[HookPoint], bands: int) -> Patched | None:
-    """The program with as many of its first operators in `bands` as give the smallest arena; None if nothing helps.
+def patch(lowered: Lowered, points: list[HookPoint], bands: int) -> list[Patched]:
+    """The program with some of its first operators in `bands`: the few lengths whose arenas are smallest, best first.
 
     That is judged by the kernels that the ops have; those of bands are to be chosen anew. Rows at the border of two
     bands are computed twice; every answer keeps its bits. Hook points within these operators go: their taps do not
     exist. After Lin et al., "MCUNetV2: Memory-Efficient Patch-based Inference for Tiny Deep Learning" (NeurIPS 2021),
     with bands of whole rows for patches.
     """
-    best, least = None, arena_bytes(lowered, points)[0]
+    found = []
     for count in _lengths(lowered):
         region = _Region(lowered, count)
         if region.rows >= bands and count * bands <= MOST_OPS:
             trial = region.patched(points, bands)
-            size = arena_bytes(trial.lowered, trial.points)[0]
-            if size < least:
-                best, least = trial, size
-    return best
+            found.append((arena_bytes(trial.lowered, trial.points)[0], trial))
+    return [trial for _, trial in sorted(found, key=lambda f: (f[0], f[1].macs_after))[:CANDIDATES]]
 
 
 def _lengths(lowered: Lowered) -> Iterator[int]:
