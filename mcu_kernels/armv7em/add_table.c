@@ -48,7 +48,7 @@ void dhn_add_shifted_s8__armv7em(const void *params, const dhn_io_t *io)
 static inline int8_t requantized(const dhn_add_table_t *p, int32_t acc)
 {
     int32_t t = dhn_smmlar((uint32_t)acc, (uint32_t)p->scale, acc);
-    t += t >> 31;
+    t -= (t < 0) ? 1 : 0;
     return (int8_t)dhn_ssat8(dhn_smmlar((uint32_t)t, (uint32_t)p->round, p->out_zp));
 }
 

@@ -20,7 +20,7 @@ static inline void requantize3(const dhn_group_t *g, const row_t *row, int32_t y
     for (int i = 0; i < 3; i++) {
         int32_t const acc = (int32_t)((uint32_t)y[i] << left);
         int32_t const t = dhn_smmlar((uint32_t)acc, (uint32_t)scale, acc);
-        int32_t const out = ((t + ((t >> 31) & sign) + half) >> right) + zero;
+        int32_t const out = ((t + (((t < 0) ? -1 : 0) & sign) + half) >> right) + zero;
         y[i] = (out < low) ? low : ((out > high) ? high : out);
     }
 }

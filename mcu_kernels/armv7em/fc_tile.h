@@ -80,7 +80,8 @@ static __attribute__((noinline)) void dhn_fc_row(const dhn_fc_row_t *t)
     const int16_t *w = t->w;
     int8_t *out = t->out;
     for (int32_t pair = 0; pair < t->pairs; pair++, row += 2) {
-        int32_t low = row->bias, both = row->bias;
+        int32_t low = row->bias;
+        int32_t both = low;
         for (const int16_t *x = t->x; x != t->x_end; x += 2, w += 2) {
             both = dhn_smlad(dhn_load32(w), dhn_load32(x), both);
             low = dhn_smlad(dhn_sxtb16(dhn_load32(w)), dhn_load32(x), low);
