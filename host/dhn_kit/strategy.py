@@ -27,6 +27,8 @@ FLASH_UNIT = 64
 APPLICATION_BYTES = 40 * 1024
 #: A kernel within this factor of the best one is as good, and may be taken for its smaller RAM.
 AS_GOOD_AS = 1.01
+#: A kernel that saves less than this share of a run is not worth its code.
+CODE_IS_WORTH = 1.015
 #: The very last bytes of arena would cost most of the speed: a kernel without scratch is a slow one.
 RAM_FIRST_SLACK = 1.05
 #: RAM that the application needs beside the arena: stack, receive ring, samples that wait for the line.
@@ -116,6 +118,7 @@ def choose(
     picked = [_smallest_of_equals(p, c) for p, c in zip(picked, found, strict=True)]
     if policy.ram_first or policy.ram_budget is not None:
         picked = _Ram(lowered, list(points), found, policy).fit(picked)
+    picked = _fewer_kernels(picked, found, policy, _Ram(lowered, list(points), found, policy))
     ops = [c.op for c in picked]
     choices = [_choice(p, c, r, policy) for p, c, r in zip(picked, found, refused, strict=True)]
     return dataclasses.replace(lowered, ops=ops), choices
@@ -208,6 +211,38 @@ def _smallest_of_equals(picked: Candidate, candidates: list[Candidate]) -> Candi
     """The one that needs least RAM among those that cost as good as nothing more."""
     equal = [c for c in candidates if c.cost <= picked.cost * AS_GOOD_AS and c.flash <= picked.flash + FLASH_UNIT]
     return min(equal, key=lambda c: (c.footprint, c.cost))
+
+
+def _fewer_kernels(picked: list[Candidate], found: list[list[Candidate]], policy: Policy, ram: _Ram) -> list[Candidate]:
+    """Does without kernels that hardly save anything: each one's code takes some hundred bytes of flash."""
+    spare = sum(c.cost for c in picked) * (CODE_IS_WORTH - 1)
+    arena = ram.arena(picked)
+    while True:
+        used = {c.op.kernel.name for c in picked}
+        own = {c.op.kernel.name for c in picked if not c.op.kernel.hooks}  # those for hooks are linked in any case
+        trials = [t for name in sorted(own) if (t := _without(name, used, picked, found))]
+        now = sum(c.cost for c in picked)
+        for trial in sorted(trials, key=lambda t: sum(c.cost for c in t)):
+            extra, flash = sum(c.cost for c in trial) - now, sum(c.flash for c in trial)
+            fits = policy.flash_budget is None or flash <= policy.flash_budget
+            if extra <= spare and fits and ram.arena(trial) <= arena:
+                picked, spare = trial, spare - max(0.0, extra)
+                break
+        else:
+            return picked
+
+
+def _without(
+    name: str, used: set[str], picked: list[Candidate], found: list[list[Candidate]]
+) -> list[Candidate] | None:
+    """`picked` with the best of the other used kernels in the place of one of them; None: an op has no other."""
+    trial = []
+    for now, layer in zip(picked, found, strict=True):
+        others = [c for c in layer if c.op.kernel.name in used and c.op.kernel.name != name]
+        if now.op.kernel.name == name and not others:
+            return None
+        trial.append(min(others, key=lambda c: c.cost) if now.op.kernel.name == name else now)
+    return trial
 
 
 class _Ram:
