@@ -288,15 +288,21 @@ class _Ram:
         return picked
 
 
+def _why_not(c: Candidate, picked: Candidate, policy: Policy) -> str:
+    if c.cost >= picked.cost:
+        return f"{c.cost / max(picked.cost, 1.0):.2f}x the {policy.goal}"
+    gain = f"{1 - c.cost / picked.cost:.0%} faster"
+    if c.flash > picked.flash:
+        return f"{gain}, {c.flash - picked.flash:,} bytes more flash"
+    if c.footprint > picked.footprint:
+        return f"{gain}, {c.footprint - picked.footprint:,} bytes more RAM"
+    return f"{gain}, not worth its code"
+
+
 def _choice(picked: Candidate, candidates: list[Candidate], refused: list[tuple[str, str]], policy: Policy) -> Choice:
     others = []
     for c in sorted(candidates, key=lambda c: c.cost):
-        if c.op.kernel is picked.op.kernel:
-            continue
-        if c.cost >= picked.cost:
-            why = f"{c.cost / max(picked.cost, 1.0):.2f}x the {policy.goal}"
-        else:
-            why = f"{c.flash - picked.flash} bytes more flash for {1 - c.cost / picked.cost:.0%} fewer {policy.goal}"
-        others.append((c.op.kernel.name, why))
+        if c.op.kernel is not picked.op.kernel:
+            others.append((c.op.kernel.name, _why_not(c, picked, policy)))
     op, reasons = picked.op, (*others, *refused)
     return Choice(op.kernel.name, picked.instructions, picked.cycles, picked.flash, op.scratch_bytes, reasons)

@@ -138,7 +138,7 @@ def _show_packed(summary: inspection.Summary, memory: inspection.MemorySummary) 
 
 def _show_kernels(kernels: list[inspection.KernelSummary]) -> None:
     rows = (
-        (_short(k.name, 24), _bare(k.kernel), round(k.instructions), k.flash, k.scratch, _next_best(k.others))
+        (_short(k.name, 20), _bare(k.kernel), round(k.instructions), k.flash, k.scratch, _next_best(k.others))
         for k in kernels
     )
     console.table("Kernels", ("name", "kernel", ">predicted", ">flash", ">scratch", "next best"), rows)
@@ -150,11 +150,15 @@ def _show_kernels(kernels: list[inspection.KernelSummary]) -> None:
 
 
 def _bare(kernel: str) -> str:
-    return kernel.removeprefix("dhn_")
+    """Name and architecture, without what all of them have."""
+    return kernel.removeprefix("dhn_").replace("_s8__", " ", 1)
 
 
 def _next_best(others: tuple[tuple[str, str], ...]) -> str:
-    return f"{_bare(others[0][0])}: {others[0][1]}"[:34] if others else ""
+    if not others:
+        return ""
+    name, why = others[0]
+    return f"{_bare(name).split()[0]}: {why}"[:40]
 
 
 def _short(name: str, width: int = 48) -> str:
