@@ -291,11 +291,11 @@ class _Ram:
 def _why_not(c: Candidate, picked: Candidate, policy: Policy) -> str:
     if c.cost >= picked.cost:
         return f"{c.cost / max(picked.cost, 1.0):.2f}x the {policy.goal}"
-    gain = f"{1 - c.cost / picked.cost:.0%} faster"
+    gain = f"-{1 - c.cost / picked.cost:.0%}"
     if c.flash > picked.flash:
-        return f"{gain}, {c.flash - picked.flash:,} bytes more flash"
+        return f"{gain} for {c.flash - picked.flash:,} bytes flash"
     if c.footprint > picked.footprint:
-        return f"{gain}, {c.footprint - picked.footprint:,} bytes more RAM"
+        return f"{gain} for {c.footprint - picked.footprint:,} bytes RAM"
     return f"{gain}, not worth its code"
 
 

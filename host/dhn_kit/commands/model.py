@@ -158,7 +158,7 @@ def _next_best(others: tuple[tuple[str, str], ...]) -> str:
     if not others:
         return ""
     name, why = others[0]
-    return f"{_bare(name).split()[0]}: {why}"[:40]
+    return f"{_bare(name).split()[0]}: {why}"[:36]
 
 
 def _short(name: str, width: int = 48) -> str:
