@@ -293,9 +293,9 @@ def _why_not(c: Candidate, picked: Candidate, policy: Policy) -> str:
         return f"{c.cost / max(picked.cost, 1.0):.2f}x the {policy.goal}"
     gain = f"-{1 - c.cost / picked.cost:.0%}"
     if c.flash > picked.flash:
-        return f"{gain} for {c.flash - picked.flash:,} bytes flash"
+        return f"{gain} for {c.flash - picked.flash:,} B flash"
     if c.footprint > picked.footprint:
-        return f"{gain} for {c.footprint - picked.footprint:,} bytes RAM"
+        return f"{gain} for {c.footprint - picked.footprint:,} B RAM"
     return f"{gain}, not worth its code"
 
 
