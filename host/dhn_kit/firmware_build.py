@@ -19,7 +19,7 @@ from dhn_kit import records, resources
 from dhn_kit.boards import Board
 from dhn_kit.c_text import render
 from dhn_kit.errors import DhnError
-from dhn_kit.kernels import Kernel, hook_kernels, load_kernels
+from dhn_kit.kernels import Kernel, hook_kernels, load_kernels, reference_kernels
 from dhn_kit.link_map import flash_parts
 from dhn_kit.trailer import device_bytes
 
@@ -104,7 +104,8 @@ def build_program(
 
 
 def _kernels(image: bytes, flavour: str) -> tuple[list[Kernel], list[Kernel]]:
-    """What the pack names, and what else hooks may use, by id. A pack without hook points has no use for these."""
+    """What the pack names, and what else hooks may use, by id. Of these a pack without hook points needs only what
+    pools features, which the runtime itself refers to."""
     header = records.HEADER.unpack(image)
     named = struct.unpack_from(f"<{header['kernel_count']}H", image, header["kernels"])
     by_id = {k.id: k for k in load_kernels(flavour)}
@@ -113,7 +114,8 @@ def _kernels(image: bytes, flavour: str) -> tuple[list[Kernel], list[Kernel]]:
             raise DhnError(
                 f"the pack needs kernel 0x{number:04X}, which '{flavour}' does not have; pack it for this board"
             )
-    hooks = {k.id for k in hook_kernels(flavour)} if header["point_count"] else set()
+    wanted = hook_kernels(flavour) if header["point_count"] else [reference_kernels()["avg_pool"]]
+    hooks = {k.id for k in wanted}
     return [by_id[n] for n in sorted(set(named))], [by_id[n] for n in sorted(hooks.difference(named))]
 
 
@@ -234,7 +236,10 @@ def _run(command: list[str], board: Board) -> None:
 
 def _first_error(text: str) -> str:
     lines = [line.strip() for line in text.splitlines()]
-    return next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "no message")
+    return next(
+        (line for line in lines if re.search(r"error:|undefined reference", line, re.IGNORECASE)),
+        lines[-1] if lines else "no message",
+    )
 
 
 def _does_not_fit(text: str, board: Board) -> DhnError | None:
