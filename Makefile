@@ -1,7 +1,7 @@
 # What a newcomer types. Every target prepares what it needs.
 # SPDX-License-Identifier: Apache-2.0
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bench test check lint format wheel clean
+.PHONY: help setup demo bench test slow kernels lint format wheel clean
 JOBS ?= 2
 
 help: ## this list
@@ -16,11 +16,14 @@ demo: setup ## one turn of the loop on the emulated board; report in build/demo
 bench: setup ## instructions, memory and flash of the benchmark networks on every emulated board; build/bench/kernels.json
 	.venv/bin/python scripts/bench.py
 
-test: setup lint ## lint, then all tests
-	.venv/bin/python -m pytest -n $(JOBS) --dist worksteal
+test: setup lint ## lint, then all tests that take less than a minute
+	.venv/bin/python -m pytest -n $(JOBS) --dist worksteal -m "not slow and not exhaustive and not zoo"
 
-check: setup lint ## lint, then the tests that take less than a minute
-	.venv/bin/python -m pytest -n $(JOBS) --dist worksteal -m "not slow and not zoo"
+slow: setup ## the tests that take longer: the demo, the loop, whole networks
+	.venv/bin/python -m pytest -n $(JOBS) --dist worksteal -m "slow and not exhaustive and not zoo"
+
+kernels: setup ## every kernel on every emulated core over every layer: half an hour
+	.venv/bin/python -m pytest -n $(JOBS) --dist worksteal -m exhaustive tests/test_kernels.py
 
 lint: setup ## style, types, static checks
 	@scripts/lint.sh

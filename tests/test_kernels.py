@@ -46,7 +46,7 @@ def core_runs() -> Iterator[Any]:
         boards = [b for b in BOARDS[arch] if b in list_boards()]
         yield pytest.param(arch, boards[0], False, id=f"{arch}-{boards[0]}")
         for board in boards:
-            yield pytest.param(arch, board, True, id=f"{arch}-{board}-all", marks=pytest.mark.slow)
+            yield pytest.param(arch, board, True, id=f"{arch}-{board}-all", marks=pytest.mark.exhaustive)
 
 
 @functools.cache
