@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dhn_kit import records
 from dhn_kit.kernels import all_by_name
 from dhn_kit.layouts import Call, Unfit, prepare, scalar
 from dhn_kit.quant_math import multiply_by_quantized_multiplier as requantize
@@ -98,3 +99,32 @@ def test_biased_weights_keep_the_sum() -> None:
     assert one.weight is not None and one.bias is not None
     exact = one.weight.reshape(4, 8).astype(int) @ (x + 3) + one.bias
     assert ((x + 128) @ weights - 128 * (x + 128).sum() + bias).tolist() == exact.tolist()
+
+
+def dense(weight: list[list[int]]) -> Call:
+    """A fully connected layer's call with these weights, none of whose channels is constant."""
+    array = np.array(weight, np.int8)
+    one = call(array.reshape(*array.shape, 1, 1))
+    values = {"rows": 1, "in_c": array.shape[1], "out_c": len(array), "in_zp": 3, "out_zp": -5}
+    return dataclasses.replace(
+        one, op="fully_connected", record=records.FC, values={**values, "act_min": -128, "act_max": 127}, weight=array
+    )
+
+
+@given(st.lists(st.sampled_from([-128, -127, -1, 0, 1, 127]), min_size=4, max_size=4))
+def test_the_upper_half_of_a_product_is_two_steps(numbers: list[int]) -> None:
+    x0, x1, w0, w1 = numbers
+    if abs(w0) + abs(w1) > scalar.HALVES_LIMIT:
+        return
+    product = np.array([(x0 + (x1 << 16)) * (w1 + (w0 << 16)) + (1 << 15)]).astype(np.uint64).astype(np.uint32)
+    assert int(product.view(np.int32)[0]) >> 16 == x0 * w0 + x1 * w1
+
+
+def test_two_neighbouring_weights_of_minus_128_do_not_share_a_product() -> None:
+    made = scalar.fc_halves(dense([[-128, -127, 5]]), 4)
+    words = np.frombuffer(made.consts["weight"], np.int32).reshape(4, 4)
+    assert words[:, 0].tolist() == [-127 - (128 << 16), 5 << 16, 0, 0]
+    assert not words[:, 1:].any()
+    scalar.fc_halves(dense([[0, -128, -128, 0]]), 4)
+    with pytest.raises(Unfit, match="-128"):
+        scalar.fc_halves(dense([[-128, -128]]), 4)

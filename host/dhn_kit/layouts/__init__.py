@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from dhn_kit.kernels import Kernel
 from dhn_kit.layouts import add, common, depthwise, direct, fully_connected, mve, scalar, winograd
 from dhn_kit.layouts.common import Call, Layout, Prepared, Unfit
@@ -16,6 +18,8 @@ LAYOUTS: dict[str, Layout] = {
     "conv_quads_biased": scalar.conv_quads_biased,
     "fc_quads": scalar.fc_quads,
     "fc_word_pairs": scalar.fc_word_pairs,
+    "fc_halves_4": partial(scalar.fc_halves, channels=4),
+    "fc_halves_8": partial(scalar.fc_halves, channels=8),
     "depthwise_taps": scalar.depthwise_taps,
     "conv_s8": direct.conv_s8,
     "conv_w16": direct.conv_w16,

@@ -21,6 +21,8 @@ from dhn_kit.layouts.common import (
 ACC_LIMIT, MAX_SHIFT = 1 << 29, 22
 #: portable/conv_pairs.c: two sums share 64 bits as long as the lower one stays within its 23.
 PAIR_LIMIT = 1 << 22
+#: portable/fc_halves.h: |w0| + |w1| for which two steps with any inputs fit 16 bits.
+HALVES_LIMIT = 255
 
 
 def rows(call: Call) -> tuple[Int32Array, Int8Array]:
@@ -121,3 +123,14 @@ def fc_word_pairs(call: Call) -> Prepared:
     grouped = interleaved(weight, 8, 1).astype(np.int32)
     words = (grouped[:, :, 0::2] + grouped[:, :, 1::2] * (1 << 23)).astype(np.int32)
     return Prepared(call.record, call.values, {"weight": words.tobytes(), "bias": padded_rows(table, 8)})
+
+
+def fc_halves(call: Call, channels: int) -> Prepared:
+    """portable/fc_halves.h: words w1 + w0 * 2^16 of two steps, `channels` words per two inputs."""
+    table, weight = rows(call)
+    grouped = interleaved(weight, channels, 8).astype(np.int32)
+    first, second = grouped[:, 0::2], grouped[:, 1::2]
+    if (np.abs(first) + np.abs(second)).max() > HALVES_LIMIT:
+        raise Unfit("two neighbouring weights of -128")
+    words = (second + first * (1 << 16)).astype(np.int32)
+    return Prepared(call.record, call.values, {"weight": words.tobytes(), "bias": padded_rows(table, channels)})
