@@ -94,7 +94,7 @@ def conv_quads(call: Call) -> Prepared:
 
 
 def conv_quads_biased(call: Call) -> Prepared:
-    """xtensa/conv.c: four channels side by side as w + 128, what that adds taken from the bias."""
+    """xtensa/conv.c, fc_bytes.c: four channels side by side as w + 128, what that adds taken from the bias."""
     table, weight = rows(call)
     flat = interleaved(weight, 4, 4)
     sums = weight.reshape(len(weight), -1).astype(np.int64).sum(axis=1)
