@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -218,27 +219,37 @@ def _fewer_kernels(picked: list[Candidate], found: list[list[Candidate]], policy
     spare = sum(c.cost for c in picked) * (CODE_IS_WORTH - 1)
     arena = ram.arena(picked)
     while True:
-        used = {c.op.kernel.name for c in picked}
-        own = {c.op.kernel.name for c in picked if not c.op.kernel.hooks}  # those for hooks are linked in any case
-        trials = [t for name in sorted(own) if (t := _without(name, used, picked, found))]
-        now = sum(c.cost for c in picked)
+        now, code = sum(c.cost for c in picked), _code(picked)
+        tries = itertools.product(sorted(code[0]), (False, True))
+        trials = [t for name, siblings in tries if (t := _without(name, picked, found, siblings))]
         for trial in sorted(trials, key=lambda t: sum(c.cost for c in t)):
-            extra, flash = sum(c.cost for c in trial) - now, sum(c.flash for c in trial)
+            extra, flash, left = sum(c.cost for c in trial) - now, sum(c.flash for c in trial), _code(trial)
             fits = policy.flash_budget is None or flash <= policy.flash_budget
-            if extra <= spare and fits and ram.arena(trial) <= arena:
+            smaller = len(left[0]) < len(code[0]) or len(left[1]) < len(code[1])
+            if smaller and extra <= spare and fits and ram.arena(trial) <= arena:
                 picked, spare = trial, spare - max(0.0, extra)
                 break
         else:
             return picked
 
 
+def _code(picked: list[Candidate]) -> tuple[set[str], set[str]]:
+    """Kernels that only this network needs, and the source files that they come from."""
+    own = [c.op.kernel for c in picked if not c.op.kernel.hooks]  # those for hooks are linked in any case
+    return {k.name for k in own}, {k.source for k in own}
+
+
 def _without(
-    name: str, used: set[str], picked: list[Candidate], found: list[list[Candidate]]
+    name: str, picked: list[Candidate], found: list[list[Candidate]], siblings: bool
 ) -> list[Candidate] | None:
-    """`picked` with the best of the other used kernels in the place of one of them; None: an op has no other."""
+    """`picked` with one kernel replaced by others that are there already, or (``siblings``) that share a file with
+    them; None: an op has no other."""
+    rest = [c.op.kernel for c in picked if c.op.kernel.name != name]
+    names, sources = {k.name for k in rest}, {k.source for k in rest}
     trial = []
     for now, layer in zip(picked, found, strict=True):
-        others = [c for c in layer if c.op.kernel.name in used and c.op.kernel.name != name]
+        kernels = [(c, c.op.kernel) for c in layer if c.op.kernel.name != name]
+        others = [c for c, k in kernels if k.name in names or (siblings and k.source in sources)]
         if now.op.kernel.name == name and not others:
             return None
         trial.append(min(others, key=lambda c: c.cost) if now.op.kernel.name == name else now)
