@@ -102,7 +102,7 @@ def test_run_writes_output_floats_decisions_and_instructions(call: Call, mnist: 
     assert y["output"].dtype == np.int8 and (y["output"].reshape(60, -1) == Twin(main).run(q).output).all()
     assert y["output_float"].dtype == np.float32 and (top1(y["output_float"]) == top1(y["output"])).all()
     assert not y["decision"].any()
-    assert y["instructions"].shape == (60,) and y["instructions"].min() > sum(o.macs for o in main.ops)
+    assert y["instructions"].shape == (60,) and y["instructions"].min() > sum(o.macs for o in main.ops) / 5
 
 
 def test_bench_counts_every_operator_and_compares_with_the_twin(call: Call, mnist: Path) -> None:

@@ -19,7 +19,7 @@ from dhn_kit import records, resources
 from dhn_kit.boards import Board
 from dhn_kit.c_text import render
 from dhn_kit.errors import DhnError
-from dhn_kit.kernels import Kernel, hook_kernels, load_kernels, reference_kernels
+from dhn_kit.kernels import Kernel, all_kernels, architecture_of, hook_kernels, load_kernels, reference_kernels
 from dhn_kit.link_map import flash_parts
 from dhn_kit.trailer import device_bytes
 
@@ -74,7 +74,7 @@ def build_firmware(
     """
     image = device_bytes(pack)
     generated = _generate(image, board, sample_bytes)
-    named, hooks = _kernels(image, board.flavour)
+    named, hooks = _kernels(image, board)
     elf = build_program("app", generated, named, board, out_dir, user_sources, hooks)
     return _measure(elf, len(image))
 
@@ -103,18 +103,22 @@ def build_program(
     return Path(json.loads(stamp.read_text())["elf"])
 
 
-def _kernels(image: bytes, flavour: str) -> tuple[list[Kernel], list[Kernel]]:
+def _kernels(image: bytes, board: Board) -> tuple[list[Kernel], list[Kernel]]:
     """What the pack names, and what else hooks may use, by id. Of these a pack without hook points needs only what
     pools features, which the runtime itself refers to."""
     header = records.HEADER.unpack(image)
     named = struct.unpack_from(f"<{header['kernel_count']}H", image, header["kernels"])
-    by_id = {k.id: k for k in load_kernels(flavour)}
+    # Every kernel has its meaning in C, so a process on this host runs packs for any core.
+    by_id = {k.id: k for k in load_kernels(board.flavour)} if board.core.toolchain else all_kernels()
     for number in named:
         if number not in by_id:
             raise DhnError(
-                f"the pack needs kernel 0x{number:04X}, which '{flavour}' does not have; pack it for this board"
+                f"the pack needs kernel 0x{number:04X}, which {board.name} ('{board.flavour}') does not have; "
+                f"pack the network again with --board {board.name}"
             )
-    wanted = hook_kernels(flavour) if header["point_count"] else [reference_kernels()["avg_pool"]]
+    wanted = (
+        hook_kernels(architecture_of(header["flavour"])) if header["point_count"] else [reference_kernels()["avg_pool"]]
+    )
     hooks = {k.id for k in wanted}
     return [by_id[n] for n in sorted(set(named))], [by_id[n] for n in sorted(hooks.difference(named))]
 
@@ -130,7 +134,7 @@ def _generate(image: bytes, board: Board, sample_bytes: int) -> dict[str, str]:
         ops=_op_count(image),
         sample_bytes=sample_bytes,
     )
-    kernels = sorted(itertools.chain(*_kernels(image, board.flavour)), key=lambda k: k.id)
+    kernels = sorted(itertools.chain(*_kernels(image, board)), key=lambda k: k.id)
     registry = render("registry.c.j2", kernels=kernels, board=board.name[:31])
     return {"model.c": model, "registry.c": registry}
 
