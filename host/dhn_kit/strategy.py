@@ -31,7 +31,7 @@ AS_GOOD_AS = 1.01
 #: A kernel that saves less than this share of a run is not worth its code.
 CODE_IS_WORTH = 1.015
 #: The very last bytes of arena would cost most of the speed: a kernel without scratch is a slow one.
-RAM_FIRST_SLACK = 1.05
+RAM_FIRST_SLACK = 1.06
 #: RAM that the application needs beside the arena: stack, receive ring, samples that wait for the line.
 APPLICATION_RAM_BYTES = 24 * 1024
 
