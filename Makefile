@@ -22,7 +22,7 @@ test: setup lint ## lint, then all tests that take less than a minute
 slow: setup ## the tests that take longer: the demo, the loop, whole networks
 	.venv/bin/python -m pytest -n $(JOBS) --dist worksteal -m "slow and not exhaustive and not zoo"
 
-kernels: setup ## every kernel on every emulated core over every layer: half an hour
+kernels: setup ## every kernel on every emulated core over every layer: three minutes
 	.venv/bin/python -m pytest -n $(JOBS) --dist worksteal -m exhaustive tests/test_kernels.py
 
 lint: setup ## style, types, static checks
