@@ -2,9 +2,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "hal.h"
 
-#include <string.h>
-
 #include "mps2.h"
+#include "nor_flash.h"
 
 /* CMSDK APB UART 0 (Arm DDI 0479, section 4.3). */
 typedef struct {
@@ -117,39 +116,9 @@ uint32_t hal_tick_hz(void)
     return MPS2_CLOCK_HZ;
 }
 
-uint32_t hal_flash_bytes(void)
+uint8_t *nor_flash_memory(void)
 {
-    return MPS2_FLASH_BYTES;
-}
-
-uint32_t hal_flash_page_bytes(void)
-{
-    return MPS2_FLASH_PAGE;
-}
-
-const uint8_t *hal_flash(void)
-{
-    return (const uint8_t *)MPS2_FLASH_BASE;
-}
-
-int hal_flash_erase(uint32_t page_offset)
-{
-    if (page_offset % MPS2_FLASH_PAGE != 0 || page_offset >= MPS2_FLASH_BYTES)
-        return -1;
-    memset((uint8_t *)MPS2_FLASH_BASE + page_offset, 0xFF, MPS2_FLASH_PAGE);
-    return 0;
-}
-
-int hal_flash_program(uint32_t offset, const void *from, uint32_t bytes)
-{
-    const uint8_t *source = from;
-    volatile uint8_t *flash = (volatile uint8_t *)MPS2_FLASH_BASE;
-    if (offset % HAL_FLASH_UNIT != 0 || bytes % HAL_FLASH_UNIT != 0 || offset > MPS2_FLASH_BYTES ||
-        bytes > MPS2_FLASH_BYTES - offset)
-        return -1;
-    for (uint32_t i = 0; i < bytes; i++)
-        flash[offset + i] = flash[offset + i] & source[i]; /* NOR: a program clears bits */
-    return 0;
+    return (uint8_t *)MPS2_FLASH_BASE;
 }
 
 /* Survives hal_reset, not a power cut. */

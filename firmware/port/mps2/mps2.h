@@ -6,9 +6,8 @@
 /* MPS2_UART        address of UART 0
  * MPS2_UART_IRQ    number of its receive interrupt
  * MPS2_CLOCK_HZ    of the core, which SysTick counts
- * MPS2_FLASH_BASE, MPS2_FLASH_BYTES, MPS2_FLASH_PAGE    memory that QEMU keeps in a file; both slots, one page */
-#if !defined(MPS2_UART) || !defined(MPS2_UART_IRQ) || !defined(MPS2_CLOCK_HZ) || !defined(MPS2_FLASH_BASE) ||          \
-    !defined(MPS2_FLASH_BYTES) || !defined(MPS2_FLASH_PAGE)
+ * MPS2_FLASH_BASE  memory that QEMU keeps in a file, for both slots */
+#if !defined(MPS2_UART) || !defined(MPS2_UART_IRQ) || !defined(MPS2_CLOCK_HZ) || !defined(MPS2_FLASH_BASE)
 #error "the port's port.cmake defines these"
 #endif
 

@@ -1,2 +1,2 @@
 # The firmware as a process of this computer.
-target_compile_definitions(firmware PRIVATE POSIX_FLASH_BYTES=${DHN_FLASH_BYTES} POSIX_FLASH_PAGE=${DHN_FLASH_PAGE})
+include(${CMAKE_CURRENT_LIST_DIR}/../common/nor_flash.cmake)

@@ -15,10 +15,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "nor_flash.h"
+
 /* Options: --flash FILE (default flash.img, created when missing), --fd N (the link is this open descriptor; default: a
  * new pty whose path goes to standard output). */
 
-enum { FLASH_PAGE = POSIX_FLASH_PAGE, FLASH_BYTES = POSIX_FLASH_BYTES, SEND_PATIENCE_MS = 1000, TICK_HZ = 10000000 };
+enum { FLASH_BYTES = NOR_FLASH_BYTES, SEND_PATIENCE_MS = 1000, TICK_HZ = 10000000 };
 
 static int link_fd = -1;
 static uint8_t *flash;
@@ -148,38 +150,9 @@ uint32_t hal_tick_hz(void)
     return TICK_HZ;
 }
 
-uint32_t hal_flash_bytes(void)
-{
-    return FLASH_BYTES;
-}
-
-uint32_t hal_flash_page_bytes(void)
-{
-    return FLASH_PAGE;
-}
-
-const uint8_t *hal_flash(void)
+uint8_t *nor_flash_memory(void)
 {
     return flash;
-}
-
-int hal_flash_erase(uint32_t page_offset)
-{
-    if (page_offset % FLASH_PAGE != 0 || page_offset >= FLASH_BYTES)
-        return -1;
-    memset(flash + page_offset, 0xFF, FLASH_PAGE);
-    return 0;
-}
-
-int hal_flash_program(uint32_t offset, const void *from, uint32_t bytes)
-{
-    const uint8_t *source = from;
-    if (offset % HAL_FLASH_UNIT != 0 || bytes % HAL_FLASH_UNIT != 0 || offset > FLASH_BYTES ||
-        bytes > FLASH_BYTES - offset)
-        return -1;
-    for (uint32_t i = 0; i < bytes; i++)
-        flash[offset + i] = flash[offset + i] & source[i];
-    return 0;
 }
 
 uint32_t hal_random_seed(void)

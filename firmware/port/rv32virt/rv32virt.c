@@ -2,7 +2,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "hal.h"
 
-#include <string.h>
+#include "nor_flash.h"
 
 /* NS16550A UART at one byte per register. */
 #define UART ((volatile uint8_t *)0x10000000u)
@@ -27,12 +27,6 @@ enum { UART_SOURCE = 10 };
 
 /* The start of the machine's RAM, which QEMU keeps in a file. */
 #define FLASH_BASE 0x80000000u
-#ifndef RV32_FLASH_BYTES
-#define RV32_FLASH_BYTES (128u * 1024u)
-#endif
-#ifndef RV32_FLASH_PAGE
-#define RV32_FLASH_PAGE 4096u
-#endif
 
 void hal_init(int argc, char **argv)
 {
@@ -96,39 +90,9 @@ uint32_t hal_tick_hz(void)
     return CLOCK_HZ;
 }
 
-uint32_t hal_flash_bytes(void)
+uint8_t *nor_flash_memory(void)
 {
-    return RV32_FLASH_BYTES;
-}
-
-uint32_t hal_flash_page_bytes(void)
-{
-    return RV32_FLASH_PAGE;
-}
-
-const uint8_t *hal_flash(void)
-{
-    return (const uint8_t *)FLASH_BASE;
-}
-
-int hal_flash_erase(uint32_t page_offset)
-{
-    if (page_offset % RV32_FLASH_PAGE != 0 || page_offset >= RV32_FLASH_BYTES)
-        return -1;
-    memset((uint8_t *)FLASH_BASE + page_offset, 0xFF, RV32_FLASH_PAGE);
-    return 0;
-}
-
-int hal_flash_program(uint32_t offset, const void *from, uint32_t bytes)
-{
-    const uint8_t *source = from;
-    volatile uint8_t *flash = (volatile uint8_t *)FLASH_BASE;
-    if (offset % HAL_FLASH_UNIT != 0 || bytes % HAL_FLASH_UNIT != 0 || offset > RV32_FLASH_BYTES ||
-        bytes > RV32_FLASH_BYTES - offset)
-        return -1;
-    for (uint32_t i = 0; i < bytes; i++)
-        flash[offset + i] = flash[offset + i] & source[i]; /* NOR: a program clears bits */
-    return 0;
+    return (uint8_t *)FLASH_BASE;
 }
 
 /* Survives hal_reset; whatever an earlier emulator left there is as good. */

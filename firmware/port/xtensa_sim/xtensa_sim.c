@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "nor_flash.h"
+
 /* Simulator calls (target/xtensa/xtensa-semi.c in QEMU): number in a2, arguments in a3 to a6, result in a2. */
 enum { SIM_READ = 3, SIM_WRITE = 4, SIM_OPEN = 5, SIM_SEEK = 19, SIM_SELECT = 29, SIM_ARGC = 1000, SIM_ARGV = 1002 };
 enum { CONSOLE_IN = 0, CONSOLE_OUT = 1, SELECT_READ = 1, OPEN_READ_WRITE = 2, FROM_START = 0 };
@@ -14,19 +16,12 @@ enum { CONSOLE_IN = 0, CONSOLE_OUT = 1, SELECT_READ = 1, OPEN_READ_WRITE = 2, FR
 #define IDLE_CYCLES 40000u /* 1 ms */
 #define TIMER_INTERRUPT (1u << 6)
 
-#ifndef XTENSA_FLASH_BYTES
-#define XTENSA_FLASH_BYTES (128u * 1024u)
-#endif
-#ifndef XTENSA_FLASH_PAGE
-#define XTENSA_FLASH_PAGE 4096u
-#endif
-
 /* Times that the cycle counter's top bit has changed, and two words in which the interrupt (start.c) keeps registers. */
 extern volatile uint32_t xtensa_halves[3];
 volatile uint32_t xtensa_halves[3];
 
 /* What the flash file holds. Survives hal_reset. */
-static uint8_t flash[XTENSA_FLASH_BYTES] __attribute__((aligned(16), section(".noinit")));
+static uint8_t flash[NOR_FLASH_BYTES] __attribute__((aligned(16), section(".noinit")));
 static int32_t flash_file;
 static uint32_t starts __attribute__((section(".noinit")));
 
@@ -67,7 +62,7 @@ static void load_flash(void)
         (void)sim_call(SIM_READ, (uint32_t)flash_file, (uint32_t)flash, sizeof flash);
 }
 
-static int save_flash(uint32_t offset, uint32_t bytes)
+int nor_flash_save(uint32_t offset, uint32_t bytes)
 {
     uint32_t const file = (uint32_t)flash_file;
     if (flash_file < 0 || sim_call(SIM_SEEK, file, offset, FROM_START) != (int32_t)offset)
@@ -142,38 +137,9 @@ uint32_t hal_tick_hz(void)
     return INSTRUCTIONS_HZ;
 }
 
-uint32_t hal_flash_bytes(void)
-{
-    return XTENSA_FLASH_BYTES;
-}
-
-uint32_t hal_flash_page_bytes(void)
-{
-    return XTENSA_FLASH_PAGE;
-}
-
-const uint8_t *hal_flash(void)
+uint8_t *nor_flash_memory(void)
 {
     return flash;
-}
-
-int hal_flash_erase(uint32_t page_offset)
-{
-    if (page_offset % XTENSA_FLASH_PAGE != 0 || page_offset >= XTENSA_FLASH_BYTES)
-        return -1;
-    memset(flash + page_offset, 0xFF, XTENSA_FLASH_PAGE);
-    return save_flash(page_offset, XTENSA_FLASH_PAGE);
-}
-
-int hal_flash_program(uint32_t offset, const void *from, uint32_t bytes)
-{
-    const uint8_t *source = from;
-    if (offset % HAL_FLASH_UNIT != 0 || bytes % HAL_FLASH_UNIT != 0 || offset > XTENSA_FLASH_BYTES ||
-        bytes > XTENSA_FLASH_BYTES - offset)
-        return -1;
-    for (uint32_t i = 0; i < bytes; i++)
-        flash[offset + i] = flash[offset + i] & source[i]; /* NOR: a program clears bits */
-    return save_flash(offset, bytes);
 }
 
 uint32_t hal_random_seed(void)
