@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from board_rig import session, small_bundle, small_inputs, small_pack
-from dhn_kit.board_client import SamplerPolicy
+from dhn_kit.board_client import SamplerPolicy, SlotState
 from dhn_kit.board_session import BoardSession, open_board
 from dhn_kit.boards import list_boards, load_board
 from dhn_kit.firmware_build import build_firmware
@@ -68,6 +68,7 @@ def test_a_trial_that_nobody_confirms_reverts_at_the_next_start(board: BoardSess
     board.kill()
     assert board.start().bundle_version == 1
     assert board.client.counters().trials_reverted == 1
+    assert SlotState.REVERTED in [s.state for s in board.client.slots().slots]
 
 
 def test_loops_of_known_length_are_counted_exactly(name: str, tmp_path: Path) -> None:
