@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from board_rig import firmware, over_noise, session, small_bundle, small_inputs, small_pack
+from board_rig import firmware, over_noise, session, small_bundle, small_inputs
 from dhn_kit import board_session
 from dhn_kit.board_client import BoardClient, SamplerPolicy
 from dhn_kit.board_session import BoardSession
