@@ -32,6 +32,25 @@
     "smlad   r5, lr, r2, r5\n\t"                                                                                       \
     "smlad   r6, lr, r3, r6\n\t"
 
+/* All steps: a bias in r4, the entry in r0; the rest as below. */
+/* clang-format off */
+#define DHN_W8_SUMS \
+    "mov     r5, r4\n\t" \
+    "mov     r6, r4\n\t" \
+    "mov     r7, r4\n\t" \
+    "mov     r8, r4\n\t" \
+    "mov     r9, r4\n\t" \
+    "add     pc, r0\n\t" \
+    "nop\n" \
+    "2:\n\t" \
+    DHN_W8_STEP \
+    DHN_W8_STEP \
+    DHN_W8_STEP \
+    DHN_W8_STEP \
+    "cmp     r11, r12\n\t" \
+    "bne     2b\n\t"
+/* clang-format on */
+
 /* Sums of channel A in r4-r6, of both in r7-r9; r10 weights, r11 buffer, r12 its end. On the stack, from sp: end of pairs,
  * pair, out, output zero point, offsets of pixels 1 and 2, entry, buffer. */
 DHN_CALLED void dhn_group_w8(const dhn_group_t *g, int8_t *output, int32_t count)
@@ -52,20 +71,7 @@ DHN_CALLED void dhn_group_w8(const dhn_group_t *g, int8_t *output, int32_t count
         "1:\n\t"
         "ldr     r4, [r1]\n\t"
         "ldrd    r0, r11, [sp, #24]\n\t"
-        "mov     r5, r4\n\t"
-        "mov     r6, r4\n\t"
-        "mov     r7, r4\n\t"
-        "mov     r8, r4\n\t"
-        "mov     r9, r4\n\t"
-        "add     pc, r0\n\t"
-        "nop\n"
-        "2:\n\t"
-        DHN_W8_STEP
-        DHN_W8_STEP
-        DHN_W8_STEP
-        DHN_W8_STEP
-        "cmp     r11, r12\n\t"
-        "bne     2b\n\t"
+        DHN_W8_SUMS
         "ldm.w   sp, {r0, r1, r11, lr}\n\t"
         "ldr     r2, [r1, #4]\n\t"
         "sub     r7, r7, r4\n\t"
@@ -97,20 +103,7 @@ DHN_CALLED const int8_t *dhn_sums_w8(const dhn_group_t *g, const int8_t *weight,
     __asm__ volatile(
         "push    {r0}\n\t"
         "mov     r0, r5\n\t"
-        "mov     r5, r4\n\t"
-        "mov     r6, r4\n\t"
-        "mov     r7, r4\n\t"
-        "mov     r8, r4\n\t"
-        "mov     r9, r4\n\t"
-        "add     pc, r0\n\t"
-        "nop\n"
-        "2:\n\t"
-        DHN_W8_STEP
-        DHN_W8_STEP
-        DHN_W8_STEP
-        DHN_W8_STEP
-        "cmp     r11, r12\n\t"
-        "bne     2b\n\t"
+        DHN_W8_SUMS
         "pop     {r0}\n\t"
         "stmia   r0, {r4-r9}"
         : "+r"(to), "+r"(start), "+r"(entry), "+r"(w), "+r"(x), "+r"(x_end)
