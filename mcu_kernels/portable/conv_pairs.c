@@ -126,15 +126,8 @@ static void pack_inside(const dhn_conv_t *p, const int8_t *corner, int32_t *to)
 static void pack_gathered(const dhn_conv_t *p, const dhn_io_t *io, dhn_place_t at, int32_t pixels, int32_t *to)
 {
     int32_t const count = p->kh * p->kw * p->in_c, pitch = (count + 3) & ~3;
-    int8_t *const windows = (int8_t *)(to + 2 * pitch);
     const int8_t *from[GROUP];
-    for (int32_t i = 0; i < GROUP; i++) {
-        from[i] = (i < pixels) ? windows + i * pitch : windows;
-        if (i < pixels) {
-            dhn_gather(p, io->in0, at, windows + i * pitch);
-            dhn_advance(p, &at, 1);
-        }
-    }
+    dhn_gather_4(p, io->in0, &at, pixels, (int8_t *)(to + 2 * pitch), pitch, from);
     pack(from, pitch, to);
 }
 
@@ -168,12 +161,8 @@ void dhn_conv_1x1_pairs_s8__portable(const void *params, const dhn_io_t *io)
     int8_t *out = io->out;
     for (int32_t i = 0; i < total; i += GROUP, out += GROUP * p->out_c) {
         const int8_t *from[GROUP];
-        const int8_t *const first = dhn_corner(p, io->in0, at);
         int32_t const pixels = (total - i < GROUP) ? total - i : GROUP;
-        for (int32_t j = 0; j < GROUP; j++) {
-            from[j] = (j < pixels) ? dhn_corner(p, io->in0, at) : first;
-            dhn_advance(p, &at, 1);
-        }
+        dhn_corners_4(p, io->in0, &at, pixels, from);
         pack(from, p->in_c, io->scratch);
         group_outputs(p, io, steps, out, pixels);
     }

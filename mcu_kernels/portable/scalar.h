@@ -242,4 +242,29 @@ static inline void dhn_gather(const dhn_conv_t *p, const int8_t *in, dhn_place_t
     }
 }
 
+/* The windows of four pixels from `at` on, which it moves behind: gathered to `to`, `pitch` bytes apart. Only `pixels` of them
+ * exist; those that are missing repeat the first. */
+static inline void dhn_gather_4(const dhn_conv_t *p, const int8_t *in, dhn_place_t *at, int32_t pixels, int8_t *to,
+                                int32_t pitch, const int8_t *from[4])
+{
+    for (int32_t i = 0; i < 4; i++) {
+        from[i] = (i < pixels) ? to + i * pitch : to;
+        if (i < pixels) {
+            dhn_gather(p, in, *at, to + i * pitch);
+            dhn_advance(p, at, 1);
+        }
+    }
+}
+
+/* The same for kernels of 1x1 without padding: where the pixels lie. */
+static inline void dhn_corners_4(const dhn_conv_t *p, const int8_t *in, dhn_place_t *at, int32_t pixels,
+                                 const int8_t *from[4])
+{
+    const int8_t *const first = dhn_corner(p, in, *at);
+    for (int32_t i = 0; i < 4; i++) {
+        from[i] = (i < pixels) ? dhn_corner(p, in, *at) : first;
+        dhn_advance(p, at, 1);
+    }
+}
+
 #endif

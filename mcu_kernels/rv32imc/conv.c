@@ -111,13 +111,7 @@ void dhn_conv_s8__rv32imc(const void *params, const dhn_io_t *io)
     for (int32_t i = 0; i < total; i += GROUP, out += GROUP * p->out_c) {
         const int8_t *from[GROUP];
         int32_t const pixels = (total - i < GROUP) ? total - i : GROUP;
-        for (int32_t j = 0; j < GROUP; j++) {
-            from[j] = (j < pixels) ? windows + j * pitch : windows;
-            if (j < pixels) {
-                dhn_gather(p, io->in0, at, windows + j * pitch);
-                dhn_advance(p, &at, 1);
-            }
-        }
+        dhn_gather_4(p, io->in0, &at, pixels, windows, pitch, from);
         interleave(from, pitch, io->scratch);
         group_outputs(p, io, pitch, out, pixels);
     }
@@ -132,12 +126,8 @@ void dhn_conv_1x1_s8__rv32imc(const void *params, const dhn_io_t *io)
     int8_t *out = io->out;
     for (int32_t i = 0; i < total; i += GROUP, out += GROUP * p->out_c) {
         const int8_t *from[GROUP];
-        const int8_t *const first = dhn_corner(p, io->in0, at);
         int32_t const pixels = (total - i < GROUP) ? total - i : GROUP;
-        for (int32_t j = 0; j < GROUP; j++) {
-            from[j] = (j < pixels) ? dhn_corner(p, io->in0, at) : first;
-            dhn_advance(p, &at, 1);
-        }
+        dhn_corners_4(p, io->in0, &at, pixels, from);
         interleave(from, p->in_c, io->scratch);
         group_outputs(p, io, steps, out, pixels);
     }
