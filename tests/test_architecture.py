@@ -28,7 +28,7 @@ ORDER = [
     "framing", "samples", "sample_stream", "link", "board_client", "board_session",
     "kernel_rig", "cycles", "latency_grid", "latency_terms", "latency_fit",
     "store",
-    "datasets", "risk", "train", "report",
+    "datasets", "streams", "risk", "train", "report",
     "project", "doctor",
     "playback", "bench", "workflow", "demo",
     "commands", "cli",

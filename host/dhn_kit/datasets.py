@@ -103,25 +103,40 @@ WATCH_UNIT = (1.0, 1.0, 1.0, 3.0, 3.0, 3.0)
 WATCH_LIMIT = 4.0
 
 
+@dataclass(frozen=True)
+class WatchRecording:
+    """One person, one exercise, one arm: ``signal`` (samples, 6) as recorded, ``label`` an index into the classes."""
+
+    signal: npt.NDArray[np.float64]
+    label: int
+    subject: int
+
+
+def watch_recordings() -> tuple[list[WatchRecording], tuple[str, ...]]:
+    """All 140 recordings in the file's order, and the names of the exercises."""
+    path = _package_file("seglearn", "data/watch_dataset.npy")
+    try:
+        data = np.load(path, allow_pickle=True).item()
+        rows = zip(data["X"], data["y"], data["subject"], strict=True)
+        found = [WatchRecording(signal, int(label), int(subject)) for signal, label, subject in rows]
+        return found, tuple(str(label) for label in data["y_labels"])
+    except (OSError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        raise _damaged(path, "seglearn") from error
+
+
 def load_smartwatch() -> Dataset:
     """Seven shoulder exercises from seglearn: (N, 6, 128), acceleration and rotation rate, in -4..4.
 
     No person is in two splits. Windows of one person resemble each other, so a bound from the
     calibration split speaks of people like its two, not of everybody.
     """
-    path = _package_file("seglearn", "data/watch_dataset.npy")
-    try:
-        data = np.load(path, allow_pickle=True).item()
-        recordings = zip(data["X"], data["y"], data["subject"], strict=True)
-        names = tuple(str(label) for label in data["y_labels"])
-    except (OSError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        raise _damaged(path, "seglearn") from error
     parts: dict[str, list[tuple[Floats, Labels]]] = {split: [] for split in SPLITS}
     owner = {subject: split for split, subjects in WATCH_SUBJECTS.items() for subject in subjects}
-    for signal, label, subject in recordings:
-        split = owner[int(subject)]
-        x = _windows(signal, WATCH_WINDOW, WATCH_STRIDE[split])
-        parts[split].append((x, np.full(len(x), int(label), np.int64)))
+    recordings, names = watch_recordings()
+    for recording in recordings:
+        split = owner[recording.subject]
+        x = windows(recording.signal, WATCH_STRIDE[split])
+        parts[split].append((x, np.full(len(x), recording.label, np.int64)))
     arrays: dict[str, Any] = {}
     for split in SPLITS:
         x = np.concatenate([x for x, _ in parts[split]])
@@ -133,10 +148,10 @@ def load_smartwatch() -> Dataset:
 LOADERS: dict[str, Callable[[], Dataset]] = {"mnist": load_mnist, "smartwatch": load_smartwatch}
 
 
-def _windows(signal: npt.NDArray[np.float64], length: int, stride: int) -> Floats:
-    """(samples, channels) to scaled, clipped (windows, channels, length); an incomplete last window is dropped."""
+def windows(signal: npt.NDArray[np.float64], stride: int) -> Floats:
+    """(samples, channels) to scaled, clipped (windows, channels, WATCH_WINDOW); an incomplete last one is dropped."""
     scaled = np.clip(signal / np.asarray(WATCH_UNIT), -WATCH_LIMIT, WATCH_LIMIT).astype(np.float32)
-    views = np.lib.stride_tricks.sliding_window_view(scaled, length, axis=0)
+    views = np.lib.stride_tricks.sliding_window_view(scaled, WATCH_WINDOW, axis=0)
     return np.ascontiguousarray(views[::stride])
 
 

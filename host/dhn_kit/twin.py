@@ -124,8 +124,13 @@ class Twin:
         mode: Mode = "gated",
         features: bool = False,
         taps: Sequence[str] = (),
+        sequence: bool = False,
     ) -> TwinResult:
-        """Run canonical int8 inputs (N, H, W, C), one array per network input, at an operating point."""
+        """Run canonical int8 inputs (N, H, W, C), one array per network input, at an operating point.
+
+        ``sequence``: one after the other in this order, as a board sees them, which matters to hooks that remember
+        earlier inputs. Without it they are shared out among threads, each of which starts afresh.
+        """
         arrays = [q] if isinstance(q, np.ndarray) else list(q)
         count = len(arrays[0])
         flat = np.ascontiguousarray(np.concatenate([a.reshape(count, -1) for a in arrays], axis=1), np.int8)
@@ -133,7 +138,8 @@ class Twin:
         if flat.shape[1] != expected:
             raise DhnError(f"input has {flat.shape[1]} bytes each, '{self.pack.name}' takes {expected}")
         result = self._empty(count, features, taps)
-        chunks = [c for c in np.array_split(np.arange(count), min(self.threads, max(1, count))) if len(c)]
+        threads = 1 if sequence else min(self.threads, max(1, count))
+        chunks = [c for c in np.array_split(np.arange(count), threads) if len(c)]
         with ThreadPoolExecutor(len(chunks) or 1) as executor:
             list(executor.map(lambda c: self._chunk(flat, c[0], c[-1] + 1, result, point, mode, taps), chunks))
         return self._shaped(result, count, features, taps)
