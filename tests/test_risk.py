@@ -115,3 +115,50 @@ def test_split_hash_changes_with_tags_and_bytes_and_nothing_else() -> None:
     assert base != risk.split_hash([1, 2, 4], x)
     assert base != risk.split_hash([1, 2, 3], x + np.int8(1))
     assert base != risk.split_hash([1, 2, 3], x.reshape(4, 3))
+
+
+def drawn(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Samples of a board that keeps every hard input but one easy input in five, true rate of errors 1.9 %.
+
+    One input in ten is hard; hard ones fail with 10 %, easy ones with 1 %.
+    """
+    hard = rng.random(20 * n) < 0.1
+    propensity = np.where(hard, 1.0, 0.2)
+    kept = np.flatnonzero(rng.random(20 * n) < propensity)[:n]
+    wrong = rng.random(n) < np.where(hard[kept], 0.1, 0.01)
+    return wrong, propensity[kept]
+
+
+def test_weighted_bound_holds_where_counting_kept_samples_would_mislead() -> None:
+    rng, rounds, true = np.random.default_rng(5), 400, 0.1 * 0.1 + 0.9 * 0.01
+    samples = [drawn(rng, 3000) for _ in range(rounds)]
+    bounds = np.array([risk.weighted_bound(wrong, p, 0.05) for wrong, p in samples])
+    assert (bounds < true).mean() <= 0.05
+    assert np.median(bounds) < 2 * true, "a bound that says nothing holds as well"
+    # Kept samples are harder than the board's inputs: their own rate is more than twice the truth.
+    assert np.mean([wrong.mean() for wrong, _ in samples]) > 2 * true
+
+
+def test_weighted_bound_corrects_a_design_that_hides_the_errors() -> None:
+    rng = np.random.default_rng(6)
+    wrong, propensity = drawn(rng, 4000)
+    hidden = np.where(propensity == 1.0, 0.05, 1.0)  # the same inputs, hard ones kept rarely
+    kept = rng.random(4000) < hidden
+    assert risk.upper_bound(int(wrong[kept].sum()), int(kept.sum()), 0.05) < 0.03 < wrong.mean() + 0.01
+    assert risk.weighted_bound(wrong[kept], hidden[kept], 0.05) > wrong.mean()
+
+
+def test_equal_propensities_are_counted_exactly_and_unequal_ones_named() -> None:
+    wrong = np.arange(1200) < 3
+    same, mixed = np.full(1200, 0.1), np.where(np.arange(1200) % 2, 0.1, 1.0)
+    assert risk.bound(wrong, 0.05, same) == risk.bound(wrong, 0.05) == risk.upper_bound(3, 1200, 0.05)
+    assert risk.bound(wrong, 0.05, mixed) == risk.weighted_bound(wrong, mixed, 0.05) > risk.upper_bound(3, 1200, 0.05)
+    assert risk.method(same) == risk.METHOD and "Maurer, Pontil 2009" in risk.method(mixed)
+    assert risk.method(None, 7) == "Clopper-Pearson, Bonferroni over 7 candidates"
+
+
+def test_weighted_bound_of_hopeless_samples_is_one_and_propensity_zero_is_refused() -> None:
+    assert risk.weighted_bound(np.ones(50, bool), np.full(50, 0.5), 0.05) == 1.0
+    assert risk.weighted_bound(np.zeros(1, bool), np.full(1, 0.5), 0.05) == 1.0
+    with pytest.raises(DhnError, match="propensity 0"):
+        risk.weighted_bound(np.zeros(9, bool), np.zeros(9), 0.05)

@@ -10,17 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dhn_kit import datasets, resources, risk
+from dhn_kit import datasets, resources, risk, workflow
 from dhn_kit.bundle import pack_bundle
 from dhn_kit.errors import DhnError
 from dhn_kit.graph import Port, Quant
-from dhn_kit.hooks import ALWAYS, NEVER, Bundle, HookPoint
+from dhn_kit.hooks import ALWAYS, NEVER, Bundle, HookPoint, promises
 from dhn_kit.onnx_import import import_onnx
 from dhn_kit.pack import Pack, pack
 from dhn_kit.quantize import quantize
 from dhn_kit.samples import Int8, Reason, Sample
 from dhn_kit.train import Options, Split, TrainResult, split_from_inputs, split_from_samples, train
-from dhn_kit.train.certify import choose, predicted_costs, run_gated
+from dhn_kit.train.certify import choose, judge, predicted_costs, run_gated
+from dhn_kit.train.data import sample_name
+from dhn_kit.train.thresholds import Outcome
 from dhn_kit.twin import Twin
 from nets import Net
 
@@ -52,7 +54,7 @@ def inputs(split: Split) -> Int8:
 
 
 def at_one_percent(result: TrainResult) -> int:
-    return next(k for k, c in reversed(list(enumerate(result.bundle.certificates))) if c.epsilon <= 0.01)
+    return max(k for k, c in promises(result.bundle.certificates).items() if c.epsilon <= 0.01)
 
 
 def test_trained_hooks_halve_the_cost_at_a_certified_risk_of_one_percent(mnist: Mnist, result: TrainResult) -> None:
@@ -60,7 +62,7 @@ def test_trained_hooks_halve_the_cost_at_a_certified_risk_of_one_percent(mnist: 
     k = at_one_percent(result)
     outcome = run_gated(packed, result.bundle, splits["test"], predicted_costs(packed))[k]
     assert outcome.mean_cost <= 0.5 * result.full_cost
-    assert result.bundle.certificates[k].bound <= 0.01
+    assert promises(result.bundle.certificates)[k].bound <= 0.01
 
 
 def test_gated_accuracy_stays_within_one_point_on_images_that_nobody_saw(mnist: Mnist, result: TrainResult) -> None:
@@ -73,10 +75,39 @@ def test_gated_accuracy_stays_within_one_point_on_images_that_nobody_saw(mnist: 
 def test_every_certificate_is_what_the_twin_counts_on_the_calibration_split(mnist: Mnist, result: TrainResult) -> None:
     packed, splits = mnist
     outcomes = run_gated(packed, result.bundle, splits["cal"], predicted_costs(packed))
-    for c, outcome in zip(result.bundle.certificates, outcomes, strict=True):
-        assert (c.errors, c.n) == (int(outcome.wrong.sum()), len(splits["cal"]))
+    for k, c in promises(result.bundle.certificates).items():
+        assert (c.kind, c.errors, c.n) == ("consistency", int(outcomes[k].wrong.sum()), len(splits["cal"]))
         assert c.bound == risk.upper_bound(c.errors, c.n, c.delta) <= c.epsilon
         assert c.split_hash == splits["cal"].hash
+
+
+def test_labels_give_each_operating_point_a_certificate_of_error_as_well(mnist: Mnist, result: TrainResult) -> None:
+    packed, splits = mnist
+    cal = splits["cal"]
+    outcomes = run_gated(packed, result.bundle, cal, predicted_costs(packed))
+    found = {c.operating_point: c for c in result.bundle.certificates if c.kind == "error"}
+    assert set(found) == set(promises(result.bundle.certificates))
+    for k, c in found.items():
+        assert c.errors == np.count_nonzero(outcomes[k].answer != cal.label)
+        assert (
+            c.full_errors == np.count_nonzero(cal.answer != cal.label) and c.excess == (c.errors - c.full_errors) / 1200
+        )
+        assert c.candidates == len(result.ladder) > 1, "the operating point was chosen on these very samples"
+        assert c.epsilon == c.bound == risk.upper_bound(c.errors, c.n, c.delta / c.candidates)
+
+
+def test_samples_of_unequal_propensity_are_certified_by_weights(mnist: Mnist) -> None:
+    _, splits = mnist
+    cal = replace(splits["cal"], propensity=np.where(np.arange(1200) % 2, 0.5, 1.0))
+    nothing, wrong = np.zeros(1200, bool), np.arange(1200) < 4
+    zeros = np.zeros(1200, np.int64)
+    outcomes = [Outcome(np.ones(1200), w, zeros, zeros, cal.answer) for w in (nothing, wrong)]
+    verdict = judge(outcomes, cal, (0.002, 0.012, 0.05), 0.05)
+    assert [c.rung for c in verdict.choices] == [0, 1] and 0.002 in verdict.refused
+    for c in verdict.certificates:
+        assert "Maurer, Pontil 2009" in c.method
+    first = verdict.certificates[0]
+    assert first.bound == risk.weighted_bound(nothing, np.asarray(cal.propensity), 0.05) <= first.epsilon
 
 
 def test_features_alone_predict_exactly_what_the_twin_does(mnist: Mnist, result: TrainResult) -> None:
@@ -94,7 +125,7 @@ def test_features_alone_predict_exactly_what_the_twin_does(mnist: Mnist, result:
 def test_operating_points_go_from_cautious_to_thrifty(mnist: Mnist, result: TrainResult) -> None:
     packed, splits = mnist
     outcomes = run_gated(packed, result.bundle, splits["test"], predicted_costs(packed))
-    assert [c.epsilon for c in result.bundle.certificates] == sorted(c.epsilon for c in result.bundle.certificates)
+    assert result.bundle.operating_points == sorted(result.bundle.operating_points)
     assert [o.mean_cost for o in outcomes] == sorted((o.mean_cost for o in outcomes), reverse=True)
 
 
@@ -229,6 +260,14 @@ def test_only_full_runs_drawn_without_looking_at_the_input_are_used(two_points: 
 def test_a_tag_that_was_sampled_twice_counts_once_but_untagged_samples_all_count(two_points: list[HookPoint]) -> None:
     samples = [sample(1), sample(2, tag=1), sample(3, tag=0xFFFFFFFF), sample(4, tag=0xFFFFFFFF)]
     assert len(split_from_samples(samples, two_points)) == 3
+
+
+def test_samples_without_a_tag_are_divided_by_what_they_hold() -> None:
+    samples = [sample(n, tag=0xFFFFFFFF) for n in range(1, 90)]
+    training, calibration = workflow.divide(samples, 0.5)
+    assert len(training) > 20 and len(calibration) > 20
+    names = [{sample_name(s) for s in part} for part in (training, calibration)]
+    assert not names[0] & names[1] and all(n >= 2**31 for n in names[0] | names[1])
 
 
 def test_inputs_and_labels_join_by_tag(two_points: list[HookPoint]) -> None:

@@ -23,6 +23,7 @@ from dhn_kit.datasets import Dataset, load
 from dhn_kit.errors import DhnError
 from dhn_kit.firmware_build import FirmwareImage
 from dhn_kit.graph import Graph
+from dhn_kit.hooks import promises
 from dhn_kit.latency import load_latency
 from dhn_kit.onnx_import import import_onnx
 from dhn_kit.pack import Pack, pack
@@ -188,7 +189,7 @@ def _measured(
     _, y = turn.tests
     names = [s.name for s in hook_order(result.bundle)]
     reference = before.output.argmax(axis=1)
-    certificate = next((c for c in result.bundle.certificates if c.operating_point == point), None)
+    certificate = promises(result.bundle.certificates).get(point)
     full = figures("full network", _counted(before), reference, reference, y)
     gated = figures(
         result.bundle.operating_points[point],

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -62,7 +63,10 @@ class HookSpec:
 class Certificate:
     """Risk of one operating point: P(risk <= epsilon) >= 1 - delta, from n calibration samples.
 
-    ``bound`` is the one-sided Clopper-Pearson upper bound at confidence 1 - delta for `errors` of n.
+    "consistency": the gated answer differs from the full network's. "error": it differs from the label; then ``n``
+    counts the labelled samples, ``full_errors`` those that the full network answers wrongly, and epsilon is the bound.
+    ``bound`` is what ``method`` says about `errors` of n at confidence 1 - delta / candidates: one that was not asked
+    for in advance must hold for all ``candidates`` from which the same samples chose the operating point.
     """
 
     operating_point: int
@@ -74,6 +78,19 @@ class Certificate:
     bound: float
     method: str  #: e.g. "learn-then-test, fixed sequence, Clopper-Pearson"
     split_hash: str  #: SHA-256 over the tags and inputs/features of the calibration samples
+    candidates: int = 1
+    full_errors: int | None = None
+
+    @property
+    def excess(self) -> float | None:
+        """By how much the gated answers' error rate is above the full network's on the same samples."""
+        return None if self.full_errors is None else (self.errors - self.full_errors) / self.n
+
+
+def promises(certificates: Iterable[Certificate]) -> dict[int, Certificate]:
+    """What each operating point is known by: its consistency certificate, or that of error where there is no other."""
+    ordered = sorted(certificates, key=lambda c: c.kind == "consistency")
+    return {c.operating_point: c for c in ordered}
 
 
 @dataclass

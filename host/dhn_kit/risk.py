@@ -10,11 +10,21 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import brentq
 from scipy.stats import beta, binom
 
 from dhn_kit.errors import DhnError
 
-METHOD = "learn-then-test, fixed sequence, Clopper-Pearson"
+EXACT = "Clopper-Pearson"
+WEIGHTED = "empirical Bernstein (Maurer, Pontil 2009) on importance weights"
+#: Candidates are tested one after the other, each at the full delta.
+TESTED = "learn-then-test, fixed sequence, "
+METHOD = TESTED + EXACT
+#: Propensities travel in units of 2^-16: what differs by less than that is the same design.
+SAME_PROPENSITY = 2.0**-16
+
+Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
 
 
 def upper_bound(errors: int, n: int, delta: float) -> float:
@@ -26,6 +36,50 @@ def upper_bound(errors: int, n: int, delta: float) -> float:
     if errors >= n:
         return 1.0
     return float(beta.ppf(1 - delta, errors + 1, n - errors))
+
+
+def weighted_bound(wrong: Bools, propensity: Floats, delta: float) -> float:
+    """The same promise for samples (N,) that were kept with unequal, known probabilities that may depend on the input.
+
+    A kept sample stands for w = 1 / propensity inferences, so the rate of errors is at most epsilon exactly when the
+    mean of w (wrong - epsilon) is at most zero, which is tested: the bound is the smallest epsilon that passes.
+    Weights are taken to be at most the largest one seen: the thinnest part of the design must have samples.
+    Maurer and Pontil 2009, "Empirical Bernstein bounds and sample variance penalization", theorem 4.
+    """
+    n = len(wrong)
+    _check(n, delta)
+    if not (propensity > 0).all():
+        raise DhnError("a sample of propensity 0 certifies nothing: collect with a share of full runs above 0")
+    weight = 1 / propensity
+    log, top = math.log(2 / delta), float(weight.max())
+
+    def excess(epsilon: float) -> float:
+        z = weight * (wrong - epsilon)
+        spread = math.sqrt(2 * float(z.var(ddof=1)) * log / n)
+        return float(z.mean()) + spread + 7 * top * log / (3 * (n - 1))
+
+    # Convex in epsilon: where it is below zero at 1, it has one root.
+    if n < 2 or excess(1.0) > 0:
+        return 1.0
+    return float(brentq(excess, 0.0, 1.0, xtol=1e-12))
+
+
+def equal(propensity: Floats | None) -> bool:
+    """Whether every sample had the same chance of being kept."""
+    return propensity is None or len(propensity) == 0 or float(np.ptp(propensity)) <= SAME_PROPENSITY
+
+
+def bound(wrong: Bools, delta: float, propensity: Floats | None = None) -> float:
+    """Upper bound of the rate behind ``wrong`` (N,) at confidence 1 - delta, by what the samples' design allows."""
+    if propensity is None or equal(propensity):
+        return upper_bound(int(wrong.sum()), len(wrong), delta)
+    return weighted_bound(wrong, propensity, delta)
+
+
+def method(propensity: Floats | None, candidates: int = 1) -> str:
+    """Names how `bound` came about. With several candidates it is one at delta / candidates, which holds for all."""
+    name = EXACT if equal(propensity) else WEIGHTED
+    return f"{name}, Bonferroni over {candidates} candidates" if candidates > 1 else f"{TESTED}{name}"
 
 
 def p_value(errors: int, n: int, epsilon: float) -> float:

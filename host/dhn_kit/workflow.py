@@ -15,13 +15,14 @@ from dhn_kit.board_client import BoardClient, SamplerPolicy
 from dhn_kit.boards import Board
 from dhn_kit.bundle import BundleFile
 from dhn_kit.errors import DhnError
+from dhn_kit.hooks import promises
 from dhn_kit.latency import load_latency
 from dhn_kit.pack import Pack
 from dhn_kit.playback import Progress, Recorder, silent
 from dhn_kit.samples import Sample
 from dhn_kit.store import SampleStore
 from dhn_kit.train.certify import predicted_costs
-from dhn_kit.train.data import Split, split_from_samples
+from dhn_kit.train.data import Split, sample_name, split_from_samples
 from dhn_kit.train.trainer import Options, TrainResult, train
 
 Int8 = npt.NDArray[np.int8]
@@ -95,11 +96,11 @@ def collect(
 
 
 def divide(samples: Sequence[Sample], share: float, seed: int = 0) -> tuple[list[Sample], list[Sample]]:
-    """(training, calibration): by a hash of the tag, so that an input is on one side for good, whatever comes later."""
+    """(training, calibration): by a hash of the sample's name, so that an input stays on one side for good."""
     limit = int(share * 2**32)
 
     def calibrates(sample: Sample) -> bool:
-        return zlib.crc32(f"{seed}:{sample.tag}".encode()) < limit
+        return zlib.crc32(f"{seed}:{sample_name(sample)}".encode()) < limit
 
     return [s for s in samples if not calibrates(s)], [s for s in samples if calibrates(s)]
 
@@ -145,7 +146,7 @@ def options_for(risk: float, delta: float, actions: str, seed: int, version: int
 
 def check_certified(bundle: BundleFile, risk: float | None = None) -> None:
     """DhnError unless every operating point has a certificate, and the first one a risk of at most `risk`."""
-    certified = {c.operating_point: c for c in bundle.certificates}
+    certified = promises(bundle.certificates)
     missing = [name for k, name in enumerate(bundle.operating_points) if k not in certified]
     if missing or not bundle.operating_points:
         raise DhnError(
@@ -160,7 +161,7 @@ def check_certified(bundle: BundleFile, risk: float | None = None) -> None:
 
 def best_point(bundle: BundleFile, risk: float) -> int:
     """The thriftiest operating point (they are ordered from cautious to thrifty) certified at `risk` or less."""
-    fitting = [c.operating_point for c in bundle.certificates if c.epsilon <= risk + 1e-12]
+    fitting = [k for k, c in promises(bundle.certificates).items() if c.epsilon <= risk + 1e-12]
     return max(fitting, default=0)
 
 

@@ -44,7 +44,9 @@ def _played(packed: Pack, inputs: Path | None) -> tuple[Array | None, Array | No
 
 
 def _train_result(result: TrainResult) -> dict[str, Any]:
-    certified = {c.operating_point: c for c in result.bundle.certificates}
+    from dhn_kit.hooks import promises
+
+    certified = promises(result.bundle.certificates)
     points = [
         {"name": name, "risk_bound": certified[k].bound, "epsilon": certified[k].epsilon, "n": certified[k].n}
         for k, name in enumerate(result.bundle.operating_points)

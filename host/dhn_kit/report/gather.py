@@ -11,7 +11,7 @@ import numpy.typing as npt
 from dhn_kit.bundle import BundleFile, bundle_file, hook_order, with_thresholds
 from dhn_kit.cost import program_cost
 from dhn_kit.errors import DhnError
-from dhn_kit.hooks import ALWAYS, NEVER, Bundle
+from dhn_kit.hooks import ALWAYS, NEVER, Bundle, promises
 from dhn_kit.latency import LatencyModel
 from dhn_kit.pack import Pack
 from dhn_kit.report.report import Figures, ReportData, figures, memory_blocks
@@ -64,7 +64,7 @@ def _gather(
 ) -> ReportData:
     if split.input is None:
         raise DhnError("a report needs the inputs themselves: give the data set, or samples that carry inputs")
-    twin, certificates = Twin(pack, file.data), {c.operating_point: c for c in file.certificates}
+    twin, certificates = Twin(pack, file.data), promises(file.certificates)
     rows: list[Figures] = []
     outcomes = []
     names = [s.name for s in stages]

@@ -68,7 +68,14 @@ def run_gated(pack: Pack, bundle: Bundle, split: Split, costs: Costs) -> list[Ou
             "skip hooks cannot be judged from features alone: collect with inputs, or give the played inputs by tag"
         )
     cascade = cascade_of_features(specs, stages, split, costs.full)
-    return [simulate(cascade, [s.thresholds[k] for s in specs]) for k in points]
+    said = [head_scores(s, split).argmax(axis=1) for s in specs]
+    return [_answered(simulate(cascade, [s.thresholds[k] for s in specs]), said, split) for k in points]
+
+
+def _answered(outcome: Outcome, said: Sequence[Ints], split: Split) -> Outcome:
+    """With the class of the exit that was taken, the full network's for runs to the end."""
+    answers = np.stack([*said, split.answer])  # left_at is -1 for the last
+    return replace(outcome, answer=answers[outcome.left_at, np.arange(len(split))])
 
 
 def cascade_of_features(specs: Sequence[HookSpec], stages: Sequence[Stage], split: Split, full: float) -> Cascade:
@@ -106,7 +113,8 @@ def outcome_of(
             left_at[acted] = s
         else:
             skipped += acted
-    return Outcome(total, output.argmax(axis=1) != answer, left_at, skipped)
+    given = np.asarray(output.argmax(axis=1), np.int64)
+    return Outcome(total, given != answer, left_at, skipped, given)
 
 
 @dataclass(frozen=True)
@@ -130,19 +138,22 @@ class Choice:
 
 
 def choose(
-    errors: Sequence[int], n: int, epsilons: Sequence[float], delta: float
+    errors: Sequence[int], n: int, epsilons: Sequence[float], delta: float, bounds: Sequence[float] | None = None
 ) -> tuple[list[Choice], dict[float, str]]:
     """Per risk target the last rung that fixed-sequence testing certifies; equal rungs keep the stricter target.
 
+    ``bounds`` decide where samples were kept with unequal probabilities, so that counts alone do not say enough.
     The second result says of each target that cannot be had why.
     """
     chosen: dict[int, Choice] = {}
     refused: dict[float, str] = {}
     for epsilon in sorted(epsilons):
-        certified = risk.fixed_sequence(errors, n, epsilon, delta)
+        certified = risk.fixed_sequence(errors, n, epsilon, delta) if bounds is None else _leading(bounds, epsilon)
         needed = risk.needed_samples(epsilon, delta)
         if n < needed:
             refused[epsilon] = f"{n} calibration samples, at least {needed} are needed"
+        elif not certified and bounds is not None:
+            refused[epsilon] = f"the most cautious candidate's bound is {bounds[0]:.2%}: samples of unequal propensity"
         elif not certified:
             most = risk.allowed_errors(n, epsilon, delta)
             refused[epsilon] = f"the most cautious candidate erred {errors[0]} times of {n}, {most} are allowed"
@@ -151,10 +162,62 @@ def choose(
     return list(chosen.values()), refused
 
 
-def certificate(number: int, choice: Choice, errors: int, split: Split, delta: float) -> Certificate:
-    n = len(split)
-    bound = risk.upper_bound(errors, n, delta)
-    return Certificate(number, "consistency", choice.epsilon, delta, n, errors, bound, risk.METHOD, split.hash)
+def _leading(bounds: Sequence[float], epsilon: float) -> int:
+    """How many bounds from the front are at most epsilon."""
+    return next((k for k, bound in enumerate(bounds) if bound > epsilon), len(bounds))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What calibration says of a ladder of candidates: per candidate, in their order, counted errors and bounds."""
+
+    errors: list[int]
+    bounds: list[float]
+    choices: list[Choice]
+    refused: dict[float, str]
+    certificates: list[Certificate]
+
+
+def judge(outcomes: Sequence[Outcome], split: Split, epsilons: Sequence[float], delta: float) -> Verdict:
+    """Chooses operating points by consistency and certifies them; where there are labels, by error as well.
+
+    ``outcomes`` are those of the candidates on the calibration split, cautious first, an order fixed without the split.
+    """
+    errors = [int(o.wrong.sum()) for o in outcomes]
+    bounds = [risk.bound(o.wrong, delta, split.propensity) for o in outcomes]
+    exact = risk.equal(split.propensity)
+    choices, refused = choose(errors, len(split), epsilons, delta, None if exact else bounds)
+    certificates = [
+        consistency_certificate(k, outcomes[c.rung], split, c.epsilon, delta) for k, c in enumerate(choices)
+    ]
+    if split.label is not None and (split.label >= 0).any():
+        certificates += [
+            error_certificate(k, outcomes[c.rung], split, delta, len(outcomes)) for k, c in enumerate(choices)
+        ]
+    return Verdict(errors, bounds, choices, refused, certificates)
+
+
+def consistency_certificate(
+    number: int, outcome: Outcome, split: Split, epsilon: float, delta: float, candidates: int = 1
+) -> Certificate:
+    """Of operating point ``number``: how often it answers otherwise than the full network."""
+    errors, bound = int(outcome.wrong.sum()), risk.bound(outcome.wrong, delta / candidates, split.propensity)
+    method = risk.method(split.propensity, candidates)
+    return Certificate(number, "consistency", epsilon, delta, len(split), errors, bound, method, split.hash, candidates)
+
+
+def error_certificate(number: int, outcome: Outcome, split: Split, delta: float, candidates: int = 1) -> Certificate:
+    """Of operating point ``number``: how often it answers wrongly, from the samples that have a label."""
+    assert split.label is not None and outcome.answer is not None
+    known = split.label >= 0
+    wrong = (outcome.answer != split.label)[known]
+    weights = None if split.propensity is None else split.propensity[known]
+    bound = risk.bound(wrong, delta / candidates, weights)
+    full = int((split.answer != split.label)[known].sum())
+    method = risk.method(weights, candidates)
+    return Certificate(
+        number, "error", bound, delta, len(wrong), int(wrong.sum()), bound, method, split.hash, candidates, full
+    )
 
 
 def with_thresholds(spec: HookSpec, thresholds: Sequence[int]) -> HookSpec:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import base64
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,10 +17,14 @@ from dhn_kit.errors import DhnError
 from dhn_kit.hooks import HookPoint
 from dhn_kit.pack import Pack
 from dhn_kit.samples import Reason, Sample
+from dhn_kit.store import UNTAGGED
 from dhn_kit.twin import Twin
 
 Int8 = npt.NDArray[np.int8]
 Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+#: Set in names that are made of a sample's content; tags of played inputs do not have it.
+CONTENT = 0x80000000
 #: Reasons that do not look at the input, so that a sample kept for one of them is a fair draw.
 UNBIASED = Reason.REQUESTED | Reason.FULL_RUN | Reason.EVERY_NTH
 #: Strength of the random warps, as a share of the input's extent: about what a hand-held sensor varies by.
@@ -29,13 +35,15 @@ SHIFT = 0.05
 @dataclass
 class Split:
     """N inputs as the full network saw them. ``features[p]`` (N, F) int8 per hook point, ``output`` (N, K) int8,
-    ``input`` (N, H, W, C) int8 or None where nobody kept it, ``label`` (N,) or None, -1 where unknown."""
+    ``input`` (N, H, W, C) int8 or None where nobody kept it, ``label`` (N,) or None, -1 where unknown.
+    ``propensity`` (N,) is the probability with which each was kept, None where all had the same chance."""
 
     features: list[Int8]
     output: Int8
     input: Int8 | None
     label: Ints | None
     tags: list[int]
+    propensity: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.output)
@@ -70,7 +78,7 @@ def split_from_samples(
     """
     usable = [s for s in samples if s.reason & UNBIASED and (s.full_run or s.bundle_version == 0)]
     usable = [s for s in usable if len(s.features) == len(points) and all(f is not None for f in s.features)]
-    usable = list({(s.tag if s.tag != 0xFFFFFFFF else ~k): s for k, s in enumerate(usable)}.values())
+    usable = list({(s.tag if s.tag != UNTAGGED else ~k): s for k, s in enumerate(usable)}.values())
     if not usable:
         raise DhnError(
             f"none of {len(samples)} samples is a full run with features of all {len(points)} hook points: "
@@ -83,13 +91,31 @@ def split_from_samples(
         np.stack([s.output.reshape(-1) for s in usable]),
         _inputs(usable, inputs or {}),
         labels if (labels >= 0).any() else None,
-        [s.tag for s in usable],
+        [sample_name(s) for s in usable],
+        np.array([s.propensity for s in usable], np.float64),
     )
+
+
+def sample_name(sample: Sample) -> int:
+    """The tag of a played input; for the board's own inputs, which have none, a number made of what was logged."""
+    if sample.tag != UNTAGGED:
+        return sample.tag
+    logged = [sample.output, *(f for f in sample.features if f is not None)]
+    return CONTENT | zlib.crc32(b"".join(a.tobytes() for a in logged))
 
 
 def _flat(feature: Int8 | None) -> Int8:
     assert feature is not None
     return feature.reshape(-1)
+
+
+def packed_tags(tags: Sequence[int]) -> str:
+    """Tags as text that a bundle's host part can carry: base64 of little-endian u32."""
+    return base64.b64encode(np.asarray(tags, "<u4").tobytes()).decode()
+
+
+def unpacked_tags(text: str) -> list[int]:
+    return [int(t) for t in np.frombuffer(base64.b64decode(text), "<u4")]
 
 
 def _inputs(samples: Sequence[Sample], known: Mapping[int, Int8]) -> Int8 | None:

@@ -63,12 +63,13 @@ class Cascade:
 @dataclass
 class Outcome:
     """Per sample: executed cost, whether the answer differs from the full network's, the exit taken (-1: none),
-    how many skips acted. Shape (N,), or (T, N) for T threshold vectors."""
+    how many skips acted. Shape (N,), or (T, N) for T threshold vectors. ``answer`` is the class where it is known."""
 
     cost: Floats
     wrong: Bools
     left_at: Ints
     skipped: Ints
+    answer: Ints | None = None
 
     @property
     def mean_cost(self) -> float:

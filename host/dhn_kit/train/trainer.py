@@ -17,7 +17,7 @@ from dhn_kit.hooks import NEVER, Bundle, HookSpec
 from dhn_kit.pack import Pack
 from dhn_kit.train import certify, exits, heads, skips
 from dhn_kit.train.certify import Costs, Judged, predicted_costs, stage, with_thresholds
-from dhn_kit.train.data import Int8, Ints, Split, warped
+from dhn_kit.train.data import Int8, Ints, Split, packed_tags, warped
 from dhn_kit.train.thresholds import Candidate, Cascade, Worth, prune, search
 from dhn_kit.twin import Twin
 
@@ -97,7 +97,8 @@ def train(
     dropped = trained.dropped + [_no_gain(w, costs.full) for w in worthless]
     candidates = _ladder(trained.cascade, kept) if kept else []
     if not kept:
-        bundle = Bundle([], [], [], options.version, _report(options, hook, calibration, [], dropped, {}, []))
+        report = _report(options, hook, calibration, [], dropped, {}, [])
+        bundle = Bundle([], [], version=options.version, report=report)
         return TrainResult(bundle, [], dropped, dict.fromkeys(options.risks, "no hook pays"), costs.full)
     specs = [_tuned(trained.specs[s], candidates, s) for s in kept]
     return _certified(pack, specs, candidates, calibration, hook, costs, options, dropped)
@@ -267,24 +268,24 @@ def _certified(
     dropped: list[Dropped],
 ) -> TrainResult:
     """Runs every rung on the calibration split and keeps what is certified. Nothing is tuned any more from here."""
-    n = len(calibration)
     rungs = Bundle(specs, [f"rung {k}" for k in range(len(candidates))], version=options.version)
     outcomes = certify.run_gated(pack, rungs, calibration, costs)
-    errors = [int(o.wrong.sum()) for o in outcomes]
+    verdict = certify.judge(outcomes, calibration, options.risks, options.delta)
     ladder = [
-        Judged(c.thresholds, c.cost, c.risk, o.mean_cost, e, risk.upper_bound(e, n, options.delta))
-        for c, o, e in zip(candidates, outcomes, errors, strict=True)
+        Judged(c.thresholds, c.cost, c.risk, o.mean_cost, errors, bound)
+        for c, o, errors, bound in zip(candidates, outcomes, verdict.errors, verdict.bounds, strict=True)
     ]
-    chosen, refused = certify.choose(errors, n, options.risks, options.delta)
+    chosen, refused = verdict.choices, verdict.refused
     final = [with_thresholds(s, [s.thresholds[c.rung] for c in chosen]) for s in specs]
     silent = [s for s in final if all(t == NEVER for t in s.thresholds)]
     why = "silent at every certified operating point" if chosen else "no operating point could be certified"
     dropped = dropped + [Dropped(s.name, why) for s in silent]
     final = [s for s in final if s not in silent]
     names = [f"risk {c.epsilon:.2%}" for c in chosen]
-    certificates = [certify.certificate(k, c, errors[c.rung], calibration, options.delta) for k, c in enumerate(chosen)]
     report = _report(options, hook, calibration, ladder, dropped, refused, specs)
-    bundle = Bundle(final, names if final else [], certificates if final else [], options.version, report)
+    bundle = Bundle(
+        final, names if final else [], verdict.certificates if final else [], options.version, report=report
+    )
     return TrainResult(bundle, ladder, dropped, refused, costs.full)
 
 
@@ -316,6 +317,7 @@ def _report(
         "hook_split": hook.hash,
         "calibration_samples": len(calibration),
         "calibration_split": calibration.hash,
+        "calibration_tags": packed_tags(calibration.tags),
         "delta": options.delta,
         "tried": [s.name for s in specs],
         "ladder": [vars(r) | {"thresholds": [int(t) for t in r.thresholds]} for r in ladder],
