@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -247,6 +248,105 @@ def test_requested_samples_are_not_dropped_however_small_the_memory(board: Board
         board.client.run(x, tag=i, want_sample=True)
     assert board.client.drain() == 0 and [s.tag for s in got] == list(range(200))
     assert board.client.counters().samples_dropped == 0
+
+
+def play(board: BoardSession, policy: SamplerPolicy, x: np.ndarray, labels: list[int] | None = None) -> list[Sample]:
+    """Tags are positions in x; labels travel along."""
+    got: list[Sample] = []
+    board.client.on_sample = got.append
+    board.client.sampler(policy)
+    for i in range(len(x)):
+        label = None if labels is None else labels[i]
+        board.client.run(x[i], i, want_output=False, policies=True, label=label)
+    assert board.client.drain() == 0
+    return got
+
+
+def test_balanced_sampling_keeps_as_many_of_a_rare_class_as_of_a_frequent_one(board: BoardSession) -> None:
+    labels = [3 if i % 20 == 0 else 9 if i % 5 == 0 else 6 for i in range(3000)]
+    got = play(board, SamplerPolicy(balance=0.1, with_input=True), small_inputs(3000), labels)
+    kept = np.bincount([labels[s.tag] for s in got], minlength=10)
+    assert kept.sum() == len(got) and all(70 < kept[c] < 135 for c in (3, 6, 9)), kept
+    assert all(s.reason == Reason.BALANCED for s in got)
+    # Weights by propensity give the shares of the classes back.
+    weight = np.array([1 / s.propensity for s in got[40:]])
+    of = np.array([labels[s.tag] for s in got[40:]])
+    shares = {c: weight[of == c].sum() / weight.sum() for c in (3, 6, 9)}
+    assert abs(shares[3] - 0.05) < 0.015 and abs(shares[9] - 0.15) < 0.04, shares
+
+
+def test_balanced_sampling_without_labels_takes_the_answers(board: BoardSession) -> None:
+    x = small_inputs(2000)
+    answer = Twin(small_pack()).run(x).output.argmax(axis=1)
+    got = play(board, SamplerPolicy(balance=0.1, with_input=True), x)
+    kept = np.bincount([answer[s.tag] for s in got], minlength=4)[np.unique(answer)]
+    assert kept.max() < 2 * np.bincount(answer)[np.unique(answer)].min() and kept.min() > 0.4 * kept.max(), kept
+
+
+def test_a_budget_bounds_the_bytes_on_the_line_and_propensities_undo_what_it_leaves_out(board: BoardSession) -> None:
+    rules = SamplerPolicy(every_nth=1, with_input=True, budget=20_000)
+    got: list[Sample] = []
+    board.client.on_sample = got.append
+    board.client.sampler(rules)
+    begin = time.monotonic()
+    x, runs = small_inputs(200), 0
+    while time.monotonic() - begin < 1.2:
+        board.client.run(x[runs % 200], runs, want_output=False, policies=True)
+        runs += 1
+    assert board.client.drain() == 0
+    seconds = time.monotonic() - begin
+    record = board.client.sampler_state().record_bytes
+    assert 0.5 * rules.budget * seconds < len(got) * record <= rules.budget * (seconds + 1) + 4 * record
+    counters = board.client.counters()
+    assert counters.over_budget + len(got) == runs and counters.samples_dropped == 0
+    weights = sum(1 / s.propensity for s in got)
+    assert abs(weights / runs - 1) < 0.35 and min(s.propensity for s in got) < 0.9
+
+
+def test_a_reservoir_within_a_budget_keeps_to_both(board: BoardSession) -> None:
+    got = keep(board, SamplerPolicy(reservoir=5, window=100, budget=1000), 2000)
+    record = board.client.sampler_state().record_bytes
+    assert 4 <= len(got) <= 4 + 2 + 1000 // record
+    assert all(s.reason == Reason.RESERVOIR and 0 < s.propensity <= 1 for s in got)
+
+
+def test_requested_samples_are_beyond_the_budget(board: BoardSession) -> None:
+    got: list[Sample] = []
+    board.client.on_sample = got.append
+    board.client.sampler(SamplerPolicy(every_nth=1, budget=1))
+    for i, x in enumerate(small_inputs(50)):
+        board.client.run(x, tag=i, want_sample=True)
+    assert board.client.drain() == 0 and len(got) == 50 and board.client.counters().over_budget == 0
+
+
+def test_a_reservoir_beside_a_rule_with_a_claim_on_the_same_inferences_is_refused(board: BoardSession) -> None:
+    for rules in (
+        SamplerPolicy(reservoir=2, window=10, every_nth=3),
+        SamplerPolicy(reservoir=2, window=10, balance=0.1),
+    ):
+        with pytest.raises(BoardError, match="out of range"):
+            board.client.sampler(rules)
+
+
+def test_every_rule_comes_back_as_it_was_set(board: BoardSession) -> None:
+    rules = SamplerPolicy(7, 3, 0, 0, 0.125, True, (0, 2), True, 0.25, 4000)
+    assert board.client.sampler(rules) == board.client.sampler() == rules
+
+
+def test_propensities_of_combined_rules_weigh_every_input_alike(board: BoardSession) -> None:
+    install(board.client)
+    board.client.set_point(1)
+    x = small_inputs(300, 5)
+    got = play(
+        board,
+        SamplerPolicy(band=8, every_nth=7, balance=0.05, full_share=0.2, with_input=True),
+        np.tile(x, (10, 1, 1, 1)),
+    )
+    for full in (False, True):
+        weight = sum(1 / s.propensity for s in got if s.full_run == full)
+        assert abs(weight / 3000 - 1) < 0.15, (full, weight)
+    kept = {s.reason & ~Reason.EVERY_NTH for s in got}
+    assert {Reason.UNCERTAIN, Reason.FULL_RUN} <= kept
 
 
 def test_a_reservoir_larger_than_the_memory_is_refused(board: BoardSession) -> None:

@@ -42,18 +42,20 @@ void app_drain(app_t *self)
     }
 }
 
-dhn_status_t app_infer(app_t *self, uint32_t tag, uint16_t mode, uint16_t point, uint8_t flags)
+dhn_status_t app_infer(app_t *self, app_run_t *how)
 {
-    bool policies = flags & RUN_POLICIES;
-    bool sampled = policies || flags & RUN_WANT_SAMPLE;
+    bool const policies = how->flags & RUN_POLICIES;
+    bool const requested = how->flags & RUN_WANT_SAMPLE;
+    bool const sampled = policies || requested;
     if (sampled && !sampler_has_room(&self->sampler))
         app_drain(self); /* the host waits for this run: better late than lost */
-    if (sampled && sampler_open(&self->sampler, policies))
-        mode = DHN_SHADOW;
-    dhn_status_t status =
-        runner_run(&self->runner, mode, point, flags & RUN_PER_OP, sampled ? sampler_point : NULL, &self->sampler);
+    if (sampled && sampler_open(&self->sampler, policies, requested))
+        how->mode = DHN_SHADOW;
+    dhn_status_t status = runner_run(&self->runner, how->mode, how->point, how->flags & RUN_PER_OP,
+                                     sampled ? sampler_point : NULL, &self->sampler);
+    verdict_t verdict = {.point = how->point, .label = how->label, .policies = policies, .requested = requested};
     if (sampled)
-        sampler_close(&self->sampler, tag, point, mode != DHN_GATED, policies, flags & RUN_WANT_SAMPLE);
+        sampler_close(&self->sampler, how->tag, how->mode != DHN_GATED, &verdict);
     return status;
 }
 

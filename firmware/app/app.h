@@ -28,8 +28,17 @@ typedef struct {
 /* Handles one request (a link_handler_t); context is the app_t. */
 int8_t app_request(void *context, uint8_t type, reader_t *in, writer_t *out);
 
+/* How one inference is to be done, and how it was. */
+typedef struct {
+    uint32_t tag;   /* the host's name for the input */
+    uint16_t mode;  /* dhn_mode_t; afterwards that which it ran in */
+    uint16_t point; /* operating point */
+    uint16_t label; /* true class, POLICY_NO_LABEL: not known */
+    uint8_t flags;  /* RUN_* */
+} app_run_t;
+
 /* One inference on the input in place, with its sample. */
-dhn_status_t app_infer(app_t *self, uint32_t tag, uint16_t mode, uint16_t point, uint8_t flags);
+dhn_status_t app_infer(app_t *self, app_run_t *how);
 
 /* Samples to the host, as long as there are any. */
 void app_drain(app_t *self);

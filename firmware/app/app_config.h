@@ -27,6 +27,15 @@
 #error "APP_MAX_CELLS: 2 to 255"
 #endif
 
+/* Classes that the class-balanced sampler counts apart; of a network with more, some share a count. Costs two bytes
+ * each. */
+#ifndef APP_MAX_CLASSES
+#define APP_MAX_CLASSES 64
+#endif
+#if APP_MAX_CLASSES < 2 || APP_MAX_CLASSES > 4096
+#error "APP_MAX_CLASSES: 2 to 4,096"
+#endif
+
 /* After a change of speed: seconds without a good frame until the board falls back to the first speed. */
 #ifndef APP_BAUD_PATIENCE_S
 #define APP_BAUD_PATIENCE_S 2u

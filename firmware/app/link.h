@@ -8,7 +8,7 @@
 #include "bytes.h"
 #include "frame.h"
 
-enum { LINK_PROTOCOL = 1 };
+enum { LINK_PROTOCOL = 2 };
 
 /* Frame types. A reply carries its request's type with LINK_REPLY set, and its sequence number. */
 enum {
@@ -50,7 +50,8 @@ enum {
     RUN_PER_OP = 4,
     RUN_POLICIES = 8, /* the sampler's policies apply, as they do to sensor input */
     RUN_HAS_INPUT = 16,
-    INPUT_PACKBITS = 32
+    INPUT_PACKBITS = 32,
+    RUN_HAS_LABEL = 64
 };
 
 /* Reads the request's payload from `in`, appends the reply's payload to `out`, returns the status. */

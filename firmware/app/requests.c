@@ -31,7 +31,7 @@ static void put_tensors(const app_t *self, writer_t *out)
 static int8_t hello(app_t *self, reader_t *in, writer_t *out)
 {
     if (get_left(in) >= 4)
-        sampler_stir(&self->sampler, get_u32(in));
+        policy_stir(&self->sampler.policy, get_u32(in));
     bool loaded = self->runner.status == DHN_OK;
     const dhn_header_t *bundle = loaded ? dhn_bundle_header(&self->runner.model) : NULL;
     put_u16(out, LINK_PROTOCOL);
@@ -60,10 +60,10 @@ static int8_t hello(app_t *self, reader_t *in, writer_t *out)
 static int8_t counters(const app_t *self, writer_t *out)
 {
     const uint32_t values[] = {
-        self->link.receiver.good, self->link.receiver.bad, hal_read_overflow(),  self->link.repeats,
-        self->runner.runs,        self->sampler.seen,      self->sampler.kept,   self->sampler.number,
-        self->sampler.dropped,    self->slots.corrupt,     self->slots.reverted, hal_ticks(),
-        self->runner.stack_bytes,
+        self->link.receiver.good, self->link.receiver.bad,      hal_read_overflow(),  self->link.repeats,
+        self->runner.runs,        self->sampler.policy.seen,    self->sampler.kept,   self->sampler.number,
+        self->sampler.dropped,    self->slots.corrupt,          self->slots.reverted, hal_ticks(),
+        self->runner.stack_bytes, self->sampler.policy.refused,
     };
     for (uint32_t i = 0; i < sizeof values / sizeof *values; i++)
         put_u32(out, values[i]);
@@ -109,7 +109,7 @@ static int8_t input(app_t *self, reader_t *in)
     return take_input(self, offset, flags, in);
 }
 
-static void put_trace(const app_t *self, uint8_t flags, writer_t *out)
+static void put_trace(const app_t *self, const app_run_t *how, writer_t *out)
 {
     const dhn_trace_t *trace = &self->runner.trace;
     uint32_t bytes;
@@ -118,12 +118,14 @@ static void put_trace(const app_t *self, uint8_t flags, writer_t *out)
     put_u16(out, (uint16_t)trace->exit_hook);
     put_u8(out, (uint8_t)trace->hook_count);
     put_u8(out, (uint8_t)model_segments);
+    put_u16(out, how->point);
+    put_u8(out, (uint8_t)how->mode);
     put_bytes(out, trace->decision, trace->hook_count);
     for (uint16_t i = 0; i < trace->hook_count; i++)
         put_u16(out, (uint16_t)trace->score[i]);
     for (uint16_t i = 0; i < model_segments; i++)
         put_u32(out, model_segment_ticks[i]);
-    if (flags & RUN_WANT_OUTPUT)
+    if (how->flags & RUN_WANT_OUTPUT)
         put_bytes(out, output, bytes);
 }
 
@@ -135,24 +137,26 @@ static bool point_exists(const app_t *self, uint16_t point)
 
 static int8_t run(app_t *self, reader_t *in, writer_t *out)
 {
-    uint32_t tag = get_u32(in);
-    uint8_t mode = get_u8(in);
-    uint8_t flags = get_u8(in);
-    uint16_t point = get_u16(in);
+    app_run_t how = {.tag = get_u32(in), .label = POLICY_NO_LABEL};
+    how.mode = get_u8(in);
+    how.flags = get_u8(in);
+    how.point = get_u16(in);
+    if (how.flags & RUN_HAS_LABEL)
+        how.label = get_u16(in);
     if (!in->ok)
         return LINK_ERR_SIZE;
-    if (point == POINT_CURRENT)
-        point = self->point;
-    if (mode > DHN_DETACHED || !point_exists(self, point))
+    if (how.point == POINT_CURRENT)
+        how.point = self->point;
+    if (how.mode > DHN_DETACHED || !point_exists(self, how.point))
         return LINK_ERR_RANGE;
-    int8_t status = flags & RUN_HAS_INPUT ? take_input(self, 0, flags, in) : (int8_t)DHN_OK;
+    int8_t status = how.flags & RUN_HAS_INPUT ? take_input(self, 0, how.flags, in) : (int8_t)DHN_OK;
     if (status != DHN_OK)
         return status;
     if (self->runner.input_have != self->runner.input_bytes)
         return LINK_ERR_INPUT;
-    status = (int8_t)app_infer(self, tag, mode, point, flags);
+    status = (int8_t)app_infer(self, &how);
     if (status == DHN_OK)
-        put_trace(self, flags, out);
+        put_trace(self, &how, out);
     return out->ok ? status : LINK_ERR_SIZE;
 }
 
@@ -187,7 +191,8 @@ static int8_t stream(app_t *self, reader_t *in, writer_t *out)
             status = LINK_ERR_SENSOR;
             break;
         }
-        status = (int8_t)app_infer(self, NO_TAG, DHN_GATED, self->point, RUN_POLICIES);
+        app_run_t how = {NO_TAG, DHN_GATED, self->point, POLICY_NO_LABEL, RUN_POLICIES};
+        status = (int8_t)app_infer(self, &how);
         done++;
         app_drain(self);
     }
@@ -209,19 +214,21 @@ static int8_t sampler_policy(app_t *self, reader_t *in, writer_t *out)
 {
     int8_t status = DHN_OK;
     if (get_left(in) > 0) {
-        sampler_policy_t policy;
-        policy.every_nth = get_u32(in);
-        policy.window = get_u32(in);
-        policy.reservoir = get_u16(in);
-        policy.band = get_u16(in);
-        policy.full_share = get_u16(in);
-        policy.flags = get_u16(in);
-        policy.points = get_u32(in);
+        sampler_policy_t rules;
+        rules.every_nth = get_u32(in);
+        rules.window = get_u32(in);
+        rules.reservoir = get_u16(in);
+        rules.band = get_u16(in);
+        rules.full_share = get_u16(in);
+        rules.flags = get_u16(in);
+        rules.points = get_u32(in);
+        rules.budget = get_u32(in);
+        rules.balance = get_u16(in);
         if (!in->ok)
             return LINK_ERR_SIZE;
-        status = sampler_configure(&self->sampler, &policy) ? DHN_OK : LINK_ERR_RANGE;
+        status = sampler_configure(&self->sampler, &rules) ? DHN_OK : LINK_ERR_RANGE;
     }
-    const sampler_policy_t *now = &self->sampler.policy;
+    const sampler_policy_t *now = &self->sampler.policy.rules;
     put_u32(out, now->every_nth);
     put_u32(out, now->window);
     put_u16(out, now->reservoir);
@@ -229,7 +236,10 @@ static int8_t sampler_policy(app_t *self, reader_t *in, writer_t *out)
     put_u16(out, now->full_share);
     put_u16(out, now->flags);
     put_u32(out, now->points);
+    put_u32(out, now->budget);
+    put_u16(out, now->balance);
     put_u16(out, self->sampler.cell_count);
+    put_u32(out, self->sampler.policy.record_bytes);
     return status;
 }
 

@@ -21,11 +21,11 @@ from dhn_kit.link import Link, SerialTransport
 from dhn_kit.sample_stream import SampleStream
 from dhn_kit.samples import Int8, Sample
 
-PROTOCOL = 1
+PROTOCOL = 2
 HELLO, RESET, BAUD, COUNTERS, INPUT, RUN, PROFILE, STREAM, POINT, SAMPLER = range(0x01, 0x0B)
 SLOT_STATUS, SLOT_BEGIN, SLOT_WRITE, SLOT_FINISH, SLOT_TRIAL, SLOT_CONFIRM, SLOT_REVERT = range(0x10, 0x17)
 SAMPLE = 0x40
-WANT_OUTPUT, WANT_SAMPLE, PER_OP, POLICIES, HAS_INPUT, PACKBITS = 1, 2, 4, 8, 16, 32
+WANT_OUTPUT, WANT_SAMPLE, PER_OP, POLICIES, HAS_INPUT, PACKBITS, HAS_LABEL = 1, 2, 4, 8, 16, 32, 64
 NO_TAG = 0xFFFFFFFF
 CURRENT_POINT = 0xFFFF
 MODES = {"gated": 0, "shadow": 1, "detached": 2}
@@ -33,9 +33,15 @@ Mode = Literal["gated", "shadow", "detached"]
 
 #: Bundle bytes per SLOT_WRITE are a multiple of this (the largest program unit of a port).
 WRITE_UNIT = 32
-#: Header bytes in front of the payloads of RUN, INPUT and SLOT_WRITE.
+#: Header bytes in front of the payloads of RUN and INPUT.
 RUN_HEAD = struct.Struct("<IBBH")
 INPUT_HEAD = struct.Struct("<IB")
+LABEL = struct.Struct("<H")
+#: every_nth, window, reservoir, band, full share (Q16), flags, points, budget, balance (Q16)
+RULES = struct.Struct("<IIHHHHIIH")
+WITH_INPUT, DRIFT = 1, 2
+#: records that fit, bytes of the largest
+SAMPLER_STATE = struct.Struct("<HI")
 
 #: What a negative status means and what to do, after "the board refuses: ".
 STATUS = {
@@ -112,10 +118,13 @@ class Hello:
 
 @dataclass(frozen=True)
 class RunReply:
-    """One inference. ``ticks`` is the sum of ``segment_ticks`` (one per hook point, and one before the first)."""
+    """One inference. ``ticks`` is the sum of ``segment_ticks`` (one per hook point, and one before the first);
+    ``mode`` and operating ``point`` are those in which the board ran it."""
 
     ticks: int
     exit_hook: int
+    point: int
+    mode: Mode
     decisions: tuple[int, ...]
     scores: tuple[int, ...]
     segment_ticks: tuple[int, ...]
@@ -125,7 +134,8 @@ class RunReply:
 @dataclass(frozen=True)
 class Counters:
     """Since the board's start; ``samples_sent`` is also the next sample's number, ``stack_bytes`` the deepest stack of
-    the last inference that was measured per operator (0: none was, or the board cannot tell)."""
+    the last inference that was measured per operator (0: none was, or the board cannot tell). ``over_budget``
+    inferences were passed over because the sampler's byte budget was used up."""
 
     frames_good: int
     frames_bad: int
@@ -140,16 +150,20 @@ class Counters:
     trials_reverted: int
     ticks: int
     stack_bytes: int
+    over_budget: int
 
 
 @dataclass(frozen=True)
 class SamplerPolicy:
-    """Which inferences the board keeps. Zero turns a rule off; rules combine.
+    """Which inferences the board keeps. Zero turns a rule off; rules combine (a reservoir not with ``every_nth`` and
+    ``balance``, which would draw from the same inferences).
 
     ``every_nth``: systematic. ``band``: a score within it of its threshold. ``reservoir`` of each ``window`` inferences
-    that nothing else kept. ``full_share`` of all (0..1) are run in full and kept. ``with_input`` adds the raw input.
-    ``points`` are the hook points (below 32) whose features the samples hold, empty for all: features are most of
-    what a sample weighs on the line.
+    that nothing else kept. ``full_share`` of all (0..1) are run in full and kept. ``drift``: a feature outside of what
+    calibration saw, by the attached bundle's ranges. ``balance`` of all (0..1), the same number of each class: the
+    true one where the host sends it along, else the answer. ``budget``: bytes per second on the line for all of these
+    together, 0 for no limit. ``with_input`` adds the raw input. ``points`` are the hook points (below 32) whose
+    features the samples hold, empty for all: features are most of what a sample weighs on the line.
     """
 
     every_nth: int = 0
@@ -159,6 +173,18 @@ class SamplerPolicy:
     full_share: float = 0.0
     with_input: bool = False
     points: tuple[int, ...] = ()
+    drift: bool = False
+    balance: float = 0.0
+    budget: int = 0
+
+
+@dataclass(frozen=True)
+class SamplerState:
+    """``cells`` records fit into the board's memory under its present policy, the largest is ``record_bytes`` long on
+    the line."""
+
+    cells: int
+    record_bytes: int
 
 
 @dataclass(frozen=True)
@@ -220,20 +246,24 @@ class BoardClient:
         want_sample: bool = False,
         policies: bool = False,
         per_op: bool = False,
+        label: int | None = None,
     ) -> RunReply:
         """Play canonical int8 inputs (all of them, concatenated, any shape) and run once.
 
         ``point`` None is the board's current operating point. ``want_sample`` asks for a sample of this run,
-        ``policies`` subjects it to the sampler's policy, ``per_op`` prepares `profile`.
+        ``policies`` subjects it to the sampler's policy, which may use its true class ``label``; ``per_op`` prepares
+        `profile`.
         """
         data = np.ascontiguousarray(q_input, np.int8).tobytes()
         flags = WANT_OUTPUT * want_output | WANT_SAMPLE * want_sample | POLICIES * policies | PER_OP * per_op
+        known = b"" if label is None else LABEL.pack(label)
+        flags |= HAS_LABEL * bool(known)
         inline = self._inline_input(data)
         if inline is None:
             self._send_input(data)
         else:
             flags |= inline[0]
-        head = RUN_HEAD.pack(tag, MODES[mode], flags, CURRENT_POINT if point is None else point)
+        head = RUN_HEAD.pack(tag, MODES[mode], flags, CURRENT_POINT if point is None else point) + known
         return _parse_run(self._request(RUN, head + (inline[1] if inline else b""), self.run_timeout), want_output)
 
     def profile(self) -> npt.NDArray[np.uint32]:
@@ -259,21 +289,24 @@ class BoardClient:
         """Set and get the sampler's policy; None only gets."""
         if policy is None:
             return _parse_policy(self._request(SAMPLER))
-        share = min(round(policy.full_share * 65536), 65535)
-        payload = struct.pack(
-            "<IIHHHHI",
+        payload = RULES.pack(
             policy.every_nth,
             policy.window,
             policy.reservoir,
             policy.band,
-            share,
-            policy.with_input,
+            _share(policy.full_share),
+            WITH_INPUT * policy.with_input | DRIFT * policy.drift,
             sum(1 << p for p in set(policy.points)),
+            policy.budget,
+            _share(policy.balance),
         )
         return _parse_policy(self._request(SAMPLER, payload))
 
+    def sampler_state(self) -> SamplerState:
+        return SamplerState(*SAMPLER_STATE.unpack(self._request(SAMPLER)[RULES.size :]))
+
     def counters(self) -> Counters:
-        return Counters(*struct.unpack("<13I", self._request(COUNTERS)))
+        return Counters(*struct.unpack("<14I", self._request(COUNTERS)))
 
     def reset(self) -> None:
         """The board starts afresh; say `hello` again afterwards."""
@@ -373,7 +406,7 @@ class BoardClient:
             raise DhnError(f"the input has {len(data)} bytes, the model on the board takes {sum(info.input_bytes)}")
         packed = packbits(data) if len(info.input_bytes) == 1 else data
         flags, best = (HAS_INPUT | PACKBITS, packed) if len(packed) < len(data) else (HAS_INPUT, data)
-        return (flags, best) if RUN_HEAD.size + len(best) <= info.mtu else None
+        return (flags, best) if RUN_HEAD.size + LABEL.size + len(best) <= info.mtu else None
 
     def _send_input(self, data: bytes) -> None:
         step = self._info().mtu - INPUT_HEAD.size
@@ -399,16 +432,32 @@ def _parse_hello(body: bytes) -> Hello:
 
 
 def _parse_run(body: bytes, with_output: bool) -> RunReply:
-    ticks, exit_hook, hooks, segments = struct.unpack_from("<IhBB", body)
-    decisions = tuple(body[8 : 8 + hooks])
-    scores = struct.unpack_from(f"<{hooks}h", body, 8 + hooks)
-    at = 8 + 3 * hooks
+    ticks, exit_hook, hooks, segments, point, mode = struct.unpack_from("<IhBBHB", body)
+    at = struct.calcsize("<IhBBHB")
+    decisions = tuple(body[at : at + hooks])
+    scores = struct.unpack_from(f"<{hooks}h", body, at + hooks)
+    at += 3 * hooks
     segment_ticks = struct.unpack_from(f"<{segments}I", body, at)
     output = np.frombuffer(body[at + 4 * segments :], np.int8).copy() if with_output else None
-    return RunReply(ticks, exit_hook, decisions, scores, segment_ticks, output)
+    return RunReply(ticks, exit_hook, point, list(MODES)[mode], decisions, scores, segment_ticks, output)
+
+
+def _share(share: float) -> int:
+    """A share of all, 0..1, as the board counts it."""
+    return min(round(share * 65536), 65535)
 
 
 def _parse_policy(body: bytes) -> SamplerPolicy:
-    every_nth, window, reservoir, band, share, flags, mask, _ = struct.unpack("<IIHHHHIH", body)
-    points = tuple(p for p in range(32) if mask >> p & 1)
-    return SamplerPolicy(every_nth, band, reservoir, window, share / 65536, bool(flags & 1), points)
+    every_nth, window, reservoir, band, share, flags, mask, budget, balance = RULES.unpack_from(body)
+    return SamplerPolicy(
+        every_nth=every_nth,
+        band=band,
+        reservoir=reservoir,
+        window=window,
+        full_share=share / 65536,
+        with_input=bool(flags & WITH_INPUT),
+        points=tuple(p for p in range(32) if mask >> p & 1),
+        drift=bool(flags & DRIFT),
+        balance=balance / 65536,
+        budget=budget,
+    )

@@ -13,10 +13,11 @@ from dhn_kit.samples import Int8, Reason, Sample
 
 #: number, total bytes, offset of this part
 PART = struct.Struct("<IHH")
-#: tag, propensity (Q16), bundle version, operating point, exit hook, reason, full run, hooks, segments, output bytes,
+#: tag, propensity (Q24), bundle version, operating point, exit hook, reason, full run, hooks, segments, output bytes,
 #: input bytes
 RECORD = struct.Struct("<IIIHhBBBBII")
-ONE = 65536
+#: A propensity of one.
+ONE = 1 << 24
 
 
 @dataclass

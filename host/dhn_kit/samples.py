@@ -20,6 +20,8 @@ class Reason(IntFlag):
     UNCERTAIN = 4  #: a hook's score lay in the band around its threshold
     RESERVOIR = 8
     REQUESTED = 16  #: the host asked for this very input to be logged (playback)
+    DRIFT = 32  #: a feature lay outside of what calibration saw
+    BALANCED = 64  #: drawn by lot at a rate that evens out the classes
 
 
 @dataclass
@@ -27,9 +29,10 @@ class Sample:
     """``features[p]`` is hook point p's default feature (int8, flattened h, w, c), None where the run
     did not come by. ``decisions`` and ``scores`` are per hook of the attached bundle (0 not reached,
     1 kept, 2 acted). ``ticks[s]`` are board ticks of segment s; segments are the stretches between
-    hook points, the last one ends with the run. ``propensity`` is the probability with which the
-    board chose to keep this inference (1.0: always); only samples whose choice did not look at the input
-    (REQUESTED, FULL_RUN, EVERY_NTH) may certify a risk.
+    hook points, the last one ends with the run. ``propensity`` is the probability with which the board makes a record
+    of this kind (full runs are one kind, all others the other) of this inference, given what it knew before: weights
+    1 / propensity undo the choice as long as every input had a chance. Rules that keep what they look for and
+    nothing else (UNCERTAIN, DRIFT) give no such chance to the rest, so they may train but never certify.
     """
 
     number: int  #: of the board's samples since boot; gaps mean losses

@@ -26,12 +26,14 @@ from dhn_kit.train.data import Split, sample_name, split_from_samples
 from dhn_kit.train.trainer import Options, TrainResult, train
 
 Int8 = npt.NDArray[np.int8]
-Policy = Literal["every", "uncertain", "reservoir"]
-POLICIES: tuple[Policy, ...] = ("every", "uncertain", "reservoir")
 #: Half-width in score units of the band that "uncertain" samples from.
 BAND = 12
 #: Of every window of inferences the reservoir keeps this many.
 RESERVOIR, WINDOW = 4, 32
+#: Of all inferences, run in full whatever the hooks say.
+FULL_SHARE = 0.1
+#: Share of all inferences that "balanced" keeps.
+BALANCE = 0.25
 
 
 def input_tag(x: Int8) -> int:
@@ -46,15 +48,21 @@ class Collected:
     lost: int
 
 
-def sampler_policy(policy: str, full_share: float) -> SamplerPolicy:
-    """The board's policy for a name on the command line. DhnError for an unknown one."""
-    if policy not in POLICIES:
-        raise DhnError(f"sampler policy '{policy}' is unknown; choose one of {', '.join(POLICIES)}")
-    if policy == "every":
-        return SamplerPolicy(every_nth=1, full_share=full_share, with_input=True)
-    if policy == "uncertain":
-        return SamplerPolicy(band=BAND, full_share=full_share, with_input=True)
-    return SamplerPolicy(reservoir=RESERVOIR, window=WINDOW, full_share=full_share, with_input=True)
+def sampler_policy(policy: str, full_share: float, budget: int = 0, with_input: bool = True) -> SamplerPolicy:
+    """The board's policy for a name on the command line, within ``budget`` bytes per second (0: any number).
+
+    DhnError for an unknown one.
+    """
+    rules = {
+        "every": SamplerPolicy(every_nth=1),
+        "uncertain": SamplerPolicy(band=BAND),
+        "reservoir": SamplerPolicy(reservoir=RESERVOIR, window=WINDOW),
+        "drift": SamplerPolicy(drift=True),
+        "balanced": SamplerPolicy(balance=BALANCE),
+    }
+    if policy not in rules:
+        raise DhnError(f"sampler policy '{policy}' is unknown; choose one of {', '.join(rules)}")
+    return replace(rules[policy], full_share=full_share, budget=budget, with_input=with_input)
 
 
 def collect(
@@ -63,21 +71,22 @@ def collect(
     store: SampleStore,
     q: Int8 | None,
     labels: Sequence[int] | npt.NDArray[np.integer] | None = None,
-    policy: str = "every",
-    full_share: float = 0.1,
+    policy: SamplerPolicy | None = None,
     count: int | None = None,
     progress: Progress = silent,
 ) -> Collected:
     """Samples into the store, from played inputs (N, H, W, C) or, with None, from the board's own input callback.
 
-    Played with policy "every", each input runs in full and is kept, so that all of them can train and certify. Other
-    policies leave it to the board what it keeps and what it runs in full.
+    Played under a policy that keeps every one, each input runs in full and is kept, so that all of them can train and
+    certify. Other policies leave it to the board what it keeps and what it runs in full; they know the label of a
+    played input, where there is one.
     """
     hello = client.hello()
     session = store.session(board.name, hello.hash, hello.bundle_version)
     recorder = Recorder(client, store, session)
-    client.sampler(sampler_policy(policy, full_share))
-    everything = policy == "every"
+    policy = policy or sampler_policy("every", FULL_SHARE)
+    client.sampler(policy)
+    everything = policy.every_nth == 1 and not policy.budget
     try:
         if q is None:
             played = client.stream_sensor(count or 1)
@@ -87,8 +96,15 @@ def collect(
             if labels is not None:
                 store.set_labels({t: int(y) for t, y in zip(tags, labels, strict=False)})
             for i in progress(range(len(q)), "collecting"):
-                mode: Literal["shadow", "gated"] = "shadow" if everything else "gated"
-                client.run(q[i], tags[i], mode, want_output=False, want_sample=everything, policies=not everything)
+                client.run(
+                    q[i],
+                    tags[i],
+                    "shadow" if everything else "gated",
+                    want_output=False,
+                    want_sample=everything,
+                    policies=not everything,
+                    label=None if labels is None else int(labels[i]),
+                )
             played = len(q)
     finally:
         recorder.finish()

@@ -27,7 +27,16 @@ Playback = Annotated[
     typer.Option("--input", "-i", metavar="X.NPZ", help="Inputs to play to the board; without it, its own input."),
 ]
 Count = Annotated[int | None, typer.Option("--count", "-n", min=1, help="Stop after this many samples.")]
-Policy = Annotated[str, typer.Option("--policy", help="What the board logs: every, uncertain or reservoir.")]
+Policy = Annotated[
+    str, typer.Option("--policy", help="What the board logs: every, uncertain, reservoir, drift or balanced.")
+]
+Budget = Annotated[
+    int,
+    typer.Option("--budget", metavar="BYTES", min=0, max=2**30, help="Most bytes per second for it; 0: any number."),
+]
+WithInput = Annotated[
+    bool, typer.Option("--with-input/--no-input", help="Log the raw input too, or the features and answers alone.")
+]
 FullShare = Annotated[
     float,
     typer.Option("--full-share", min=0.0, max=1.0, help="Share of inputs that run in full whatever the hooks say."),
@@ -88,6 +97,8 @@ def collect(
     count: Count = None,
     policy: Policy = "every",
     full_share: FullShare = 0.1,
+    budget: Budget = 0,
+    with_input: WithInput = True,
     board: options.Board = None,
     port: options.Port = None,
     json: options.Json = False,
@@ -101,6 +112,7 @@ def collect(
       dhn-kit collect model.dhn samples.db --input x.npz
       dhn-kit collect model.dhn samples.db --board esp32 --port /dev/ttyUSB0 --count 2000
       dhn-kit collect model.dhn samples.db --input x.npz --policy uncertain --full-share 0.2
+      dhn-kit collect model.dhn samples.db --count 10000 --policy balanced --budget 2000 --no-input
     """
     from dhn_kit import workflow
     from dhn_kit.pack import load_pack
@@ -108,14 +120,14 @@ def collect(
     from dhn_kit.store import SampleStore
 
     target, packed = load_target(board), load_pack(pack)
-    workflow.sampler_policy(policy, full_share)
+    rules = workflow.sampler_policy(policy, full_share, budget, with_input)
     writable_file(store)
     q, y = _played(packed, inputs)
     with (
         powered(packed, target, board_folder(packed, target), port) as (session, _),
         SampleStore(store) as samples,
     ):
-        done = workflow.collect(session.client, target, samples, q, y, policy, full_share, count, console.progress)
+        done = workflow.collect(session.client, target, samples, q, y, rules, count, console.progress)
         total = sum(samples.counts(packed.hash).values())
     if json:
         console.emit_json({**vars(done), "total": total, "store": str(store)})
@@ -237,6 +249,7 @@ def loop(
     from dhn_kit.store import SampleStore
 
     target, packed = load_target(board), load_pack(pack)
+    rules = workflow.sampler_policy("every", full_share)
     writable_file(store)
     q, y = _played(packed, inputs)
     turns = []
@@ -245,7 +258,7 @@ def loop(
         SampleStore(store) as samples,
     ):
         for turn in range(rounds):
-            done = workflow.collect(session.client, target, samples, q, y, "every", full_share, None, console.progress)
+            done = workflow.collect(session.client, target, samples, q, y, rules, None, console.progress)
             version = workflow.next_version(session.client)
             chosen = workflow.options_for(risk, delta, actions, seed, version)
             with console.busy("training"):
