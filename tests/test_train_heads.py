@@ -128,3 +128,42 @@ def test_warping_a_sequence_never_mixes_its_rows() -> None:
     x[:, :, :, 1] = 100
     out = warped(x, 2, seed=0)
     assert (out[..., 0] == 0).all() and (out[..., 1] == 100).all()
+
+
+def test_a_head_that_goes_on_needs_fewer_steps_to_the_same_loss(problem: Problem, head: heads.Head) -> None:
+    features, target = problem
+    x = POINT.tap_quant.dequantize(features)
+    old, new = slice(0, 750), slice(750, None)
+    earlier = heads.fit(x[old], target[old], heads.Recipe(32))
+    few = heads.Recipe(32, steps=90)
+    on = heads.fit(x[new], target[new], few, start=earlier)
+    anew = heads.fit(x[new], target[new], few)
+    assert heads.cross_entropy(on, x[new], target[new]) < 0.5 * heads.cross_entropy(anew, x[new], target[new])
+
+
+def test_going_on_without_a_step_changes_nothing(problem: Problem, head: heads.Head) -> None:
+    features, target = problem
+    x = POINT.tap_quant.dequantize(features)
+    same = heads.fit(x[:300], target[:300], heads.Recipe(32, steps=0), start=head)
+    np.testing.assert_allclose(same(x), head(x), atol=1e-3)
+
+
+def test_a_start_of_another_size_is_ignored(problem: Problem, head: heads.Head) -> None:
+    features, target = problem
+    x = POINT.tap_quant.dequantize(features)
+    got = heads.fit(x, target, heads.Recipe(16, steps=20), start=head)
+    assert got.layers[0][0].shape == (48, 16)
+
+
+def test_weights_make_a_biased_draw_learn_what_a_fair_one_does(problem: Problem) -> None:
+    features, target = problem
+    x = POINT.tap_quant.dequantize(features)
+    # Two classes are kept with a tenth of the others' probability: unweighted, a linear head gives them up.
+    rare = target.argmax(1) >= 2
+    kept = ~rare | (np.random.default_rng(0).random(len(x)) < 0.1)
+    weight = np.where(rare[kept], 10.0, 1.0).astype(np.float32)
+    fair = heads.fit(x, target, heads.Recipe(0))
+    weighted = heads.fit(x[kept], target[kept], heads.Recipe(0), weight)
+    plain = heads.fit(x[kept], target[kept], heads.Recipe(0))
+    loss = [heads.cross_entropy(h, x, target) for h in (fair, weighted, plain)]
+    assert loss[1] < loss[0] + 0.5 * (loss[2] - loss[0])

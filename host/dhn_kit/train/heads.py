@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,15 +13,19 @@ import numpy.typing as npt
 from dhn_kit.graph import Graph, Node, Port, Quant, Tensor
 from dhn_kit.hooks import HookPoint
 from dhn_kit.quantize import quantize
+from dhn_kit.train import back_propagation, forward_forward
+from dhn_kit.train.descent import Floats as Floats
+from dhn_kit.train.descent import Schedule, minimise
+from dhn_kit.train.descent import softmax as softmax
 
-Floats = npt.NDArray[np.float32]
 Int8 = npt.NDArray[np.int8]
 Ints = npt.NDArray[np.int64]
+Method = Literal["bp", "ff"]
 
-#: Steps of one fit, and samples per step: a head is small and data are few, more steps only memorise.
+#: Steps of one fit: a head is small and data are few, more steps only memorise.
 STEPS = 900
-BATCH = 64
-PEAK_RATE = 2e-3
+#: Share of them for a head that goes on from an earlier one.
+WARM_SHARE = 1 / 3
 #: Constant features would be blown up by standardisation; this share of the overall spread is added to each.
 SPREAD_FLOOR = 0.1
 #: Inputs that calibrate the hidden layer's quantisation.
@@ -30,11 +34,14 @@ CALIBRATION = 512
 
 @dataclass(frozen=True)
 class Recipe:
-    """Width of the hidden layer (0: none) and decoupled weight decay."""
+    """Width of the hidden layer (0: none), decoupled weight decay, and how it learns: back-propagation ("bp") or
+    Forward-Forward ("ff")."""
 
     hidden: int = 64
     decay: float = 0.03
     seed: int = 0
+    method: Method = "bp"
+    steps: int = STEPS
 
 
 @dataclass
@@ -51,12 +58,6 @@ class Head:
         return np.asarray(x @ weight + bias, np.float32)
 
 
-def softmax(z: npt.NDArray[Any]) -> Floats:
-    """Over the last axis, stable."""
-    e = np.exp(z - z.max(axis=-1, keepdims=True))
-    return np.asarray(e / e.sum(axis=-1, keepdims=True), np.float32)
-
-
 def targets(output: Floats, label: Ints | None, label_share: float, is_probability: bool) -> Floats:
     """What a head learns: the full network's distribution, mixed with labels where they are known.
 
@@ -71,71 +72,56 @@ def targets(output: Floats, label: Ints | None, label_share: float, is_probabili
     return np.where(use[:, None], (1 - label_share) * p + label_share * hard, p).astype(np.float32)
 
 
-def fit(x: Floats, target: Floats, recipe: Recipe) -> Head:
-    """Minimises cross-entropy with Adam and a cosine schedule; x (N, F) real features, target (N, K) rows sum to 1.
+def fit(x: Floats, target: Floats, recipe: Recipe, weight: Floats | None = None, start: Head | None = None) -> Head:
+    """Minimises cross-entropy; x (N, F) real features, target (N, K) rows that sum to 1, weight (N,) of each row (1).
 
-    Loshchilov, Hutter 2019, "Decoupled weight decay regularization". Same data and recipe, same head.
+    ``start`` is a head of an earlier fit to go on from; one of other sizes is ignored. It takes a third of the steps,
+    because little has to change. Same arguments, same head.
     """
     mean = x.mean(axis=0)
     spread = x.std(axis=0)
     spread = spread + SPREAD_FLOOR * max(float(x.std()), 1e-6)
-    inner = _adam((x - mean) / spread, target, recipe)
-    weight, bias = inner[0]
-    first = (weight / spread[:, None], bias - (mean / spread) @ weight)
-    return Head([first, *inner[1:]])
+    goes_on = start is not None and _sizes(start) == _sizes_of(x, target, recipe)
+    layers = _standardised(start, mean, spread) if start and goes_on else _fresh(x.shape[1], target.shape[1], recipe)
+    z = np.ascontiguousarray((x - mean) / spread, np.float32)
+    rows = np.ones(len(x), np.float32) if weight is None else (weight / weight.mean()).astype(np.float32)
+    rule = forward_forward if recipe.method == "ff" else back_propagation
+    schedule = Schedule(_steps(recipe, goes_on), recipe.decay, recipe.seed)
+    inner = minimise(layers, rule.gradients(z, target, rows), len(z), schedule)
+    pairs = list(zip(inner[::2], inner[1::2], strict=True))
+    first, bias = pairs[0]
+    return Head([(first / spread[:, None], bias - (mean / spread) @ first), *pairs[1:]])
 
 
-def _start(features: int, classes: int, recipe: Recipe, rng: np.random.Generator) -> list[Floats]:
+def _steps(recipe: Recipe, goes_on: bool) -> int:
+    # A single layer has nothing to be local about: both methods are the same rule there.
+    factor = forward_forward.STEPS_FACTOR if recipe.method == "ff" and recipe.hidden else 1
+    return int((WARM_SHARE if goes_on else 1) * recipe.steps * factor)
+
+
+def _sizes(head: Head) -> list[int]:
+    return [head.layers[0][0].shape[0], *(len(bias) for _, bias in head.layers)]
+
+
+def _sizes_of(x: Floats, target: Floats, recipe: Recipe) -> list[int]:
+    return [x.shape[1], *([recipe.hidden] if recipe.hidden else []), target.shape[1]]
+
+
+def _standardised(head: Head, mean: Floats, spread: Floats) -> list[Floats]:
+    """The head's parameters for features that were standardised by these."""
+    (weight, bias), *rest = head.layers
+    layers = [(weight * spread[:, None], bias + mean @ weight), *rest]
+    return [np.asarray(a, np.float32) for pair in layers for a in pair]
+
+
+def _fresh(features: int, classes: int, recipe: Recipe) -> list[Floats]:
+    rng = np.random.default_rng(recipe.seed)
     sizes = [features, recipe.hidden, classes] if recipe.hidden else [features, classes]
     parameters: list[Floats] = []
     for fan_in, fan_out in itertools.pairwise(sizes):
         weight = rng.normal(0, np.sqrt(2 / fan_in), (fan_in, fan_out)) if recipe.hidden else np.zeros((fan_in, fan_out))
         parameters += [weight.astype(np.float32), np.zeros(fan_out, np.float32)]
     return parameters
-
-
-def _gradients(parameters: list[Floats], x: Floats, target: Floats) -> list[Floats]:
-    if len(parameters) == 2:
-        g = (softmax(x @ parameters[0] + parameters[1]) - target) / np.float32(len(x))
-        return [x.T @ g, g.sum(axis=0)]
-    w1, b1, w2, b2 = parameters
-    h = np.maximum(x @ w1 + b1, 0)
-    g = (softmax(h @ w2 + b2) - target) / np.float32(len(x))
-    gh = (g @ w2.T) * (h > 0)
-    return [x.T @ gh, gh.sum(axis=0), h.T @ g, g.sum(axis=0)]
-
-
-def _adam(x: Floats, target: Floats, recipe: Recipe) -> list[tuple[Floats, Floats]]:
-    """All parameters live in one vector: the update is a handful of passes over it, in place."""
-    rng = np.random.default_rng(recipe.seed)
-    x = np.ascontiguousarray(x, np.float32)
-    start = _start(x.shape[1], target.shape[1], recipe, rng)
-    flat = np.concatenate([a.ravel() for a in start])
-    decay = np.concatenate([np.full(a.size, recipe.decay if a.ndim > 1 else 0, np.float32) for a in start])
-    views = _views(flat, start)
-    first, second, g, work = (np.zeros_like(flat) for _ in range(4))
-    order = np.concatenate([rng.permutation(len(x)) for _ in range(-(-STEPS * BATCH // len(x)))])
-    for step in range(1, STEPS + 1):
-        rows = order[(step - 1) * BATCH : step * BATCH]
-        rate = PEAK_RATE * 0.5 * (1 + np.cos(np.pi * step / STEPS))
-        np.concatenate([a.ravel() for a in _gradients(views, x[rows], target[rows])], out=g)
-        first += np.float32(0.1) * (g - first)
-        np.multiply(g, g, out=g)
-        second += np.float32(0.001) * (g - second)
-        np.sqrt(second, out=work)
-        work /= np.float32(np.sqrt(1 - 0.999**step))
-        work += np.float32(1e-8)
-        np.divide(first, work, out=work)
-        work /= np.float32(1 - 0.9**step)
-        work += decay * flat
-        work *= np.float32(rate)
-        flat -= work
-    return list(zip(views[::2], views[1::2], strict=True))
-
-
-def _views(flat: Floats, like: list[Floats]) -> list[Floats]:
-    ends = np.cumsum([a.size for a in like])
-    return [flat[end - a.size : end].reshape(a.shape) for a, end in zip(like, ends, strict=True)]
 
 
 def cross_entropy(head: Head, x: Floats, target: Floats) -> float:
