@@ -18,7 +18,7 @@
 
 typedef struct {
     const int8_t *in0;
-    const int8_t *in1; /* binary operators only */
+    const int8_t *in1; /* binary operators; gates of masked ones */
     int8_t *out;
     void *scratch;         /* aligned to 4 */
     const uint8_t *consts; /* the pack: base of the offsets in the parameters */
@@ -40,7 +40,8 @@ enum {
     DHN_OP_SOFTMAX = 10,
     DHN_OP_COPY = 11,
     DHN_OP_FILL = 12,
-    DHN_OP_ADD_TABLE = 13 /* addition of equal shapes, one operand by table */
+    DHN_OP_ADD_TABLE = 13, /* addition of equal shapes, one operand by table */
+    DHN_OP_CONV_MASKED = 14
 };
 
 /* Bytes that one call of a kernel reads or uses: constants in the order of the record's offsets, and scratch. */
@@ -74,19 +75,31 @@ static inline int64_t dhn_max64(int64_t a, int64_t b)
 /* Conv: weight int8 (out_c, kh, kw, in_c / groups). Depthwise: weight int8 (kh, kw, out_c), output channel o reads input
  * channel o / (out_c / in_c). bias int32, mult int32 and shift int8, each of out_c. kh*kw*in_c/groups <= 65,535 keeps the
  * accumulator in int32. Padded positions count as in_zp. */
+#define DHN_CONV_FIELDS                                                                                                \
+    uint16_t in_h, in_w, in_c;                                                                                         \
+    uint16_t out_h, out_w, out_c;                                                                                      \
+    uint16_t kh, kw;                                                                                                   \
+    uint16_t stride_h, stride_w;                                                                                       \
+    uint16_t dilation_h, dilation_w;                                                                                   \
+    uint16_t pad_t, pad_l;                                                                                             \
+    uint16_t groups;                                                                                                   \
+    uint16_t reserved;                                                                                                 \
+    int16_t in_zp, out_zp;                                                                                             \
+    int16_t act_min, act_max;                                                                                          \
+    uint32_t weight, bias, mult, shift
+
 typedef struct {
-    uint16_t in_h, in_w, in_c;
-    uint16_t out_h, out_w, out_c;
-    uint16_t kh, kw;
-    uint16_t stride_h, stride_w;
-    uint16_t dilation_h, dilation_w;
-    uint16_t pad_t, pad_l;
-    uint16_t groups;
-    uint16_t reserved;
-    int16_t in_zp, out_zp;
-    int16_t act_min, act_max;
-    uint32_t weight, bias, mult, shift;
+    DHN_CONV_FIELDS;
 } dhn_conv_t;
+
+/* A convolution with groups == 1 that leaves out channels. `in_group` and `out_group` are how many channels one gate
+ * opens or shuts, divisors of in_c and out_c; 0: this side has no gates, and both sides may not be without. in1 holds a
+ * byte per gate, 0 shut, first those of the input. Shut input channels contribute nothing, as if they held in_zp; shut
+ * output channels are real zero: out_zp, clamped. Its first fields are those of dhn_conv_t. */
+typedef struct {
+    DHN_CONV_FIELDS;
+    uint16_t in_group, out_group;
+} dhn_conv_masked_t;
 
 /* Each of `rows` input rows of in_c values meets weight int8 (out_c, in_c). */
 typedef struct {
@@ -171,6 +184,7 @@ typedef struct {
 
 /* ref: the specification, which every other kernel equals bit for bit. */
 dhn_kernel_fn dhn_conv_s8__ref;
+dhn_kernel_fn dhn_conv_masked_s8__ref;
 dhn_kernel_fn dhn_depthwise_s8__ref;
 dhn_kernel_fn dhn_fc_s8__ref;
 dhn_kernel_fn dhn_add_s8__ref;

@@ -26,7 +26,8 @@ done
 # shellcheck disable=SC2086,SC2046
 check cppcheck -q --std=c99 --enable=warning,portability,performance --inline-suppr --error-exitcode=1 \
     --suppress=missingIncludeSystem --suppress=unusedStructMember \
-    --suppress=constStatement:mcu_kernels/armv7em/tile_w8.h --suppress=constStatement:mcu_kernels/armv7em/tile_w16.h $(echo $c_folders | sed 's/[^ ]*/-I &/g') $c_files
+    --suppress=constStatement:mcu_kernels/armv7em/tile_w8.h --suppress=constStatement:mcu_kernels/armv7em/tile_w16.h \
+    --suppress=constStatement:mcu_kernels/armv7em/tile_gated.h $(echo $c_folders | sed 's/[^ ]*/-I &/g') $c_files
 check scripts/banned.sh
 
 [ -z "$failed" ] || { echo "lint: failed:$failed" >&2; exit 1; }

@@ -192,6 +192,41 @@ def depthwise(
     return conv(image, image[2] * multiplier, kernel, (stride, stride), depthwise=True, **more)
 
 
+def masked(layer: Layer, gates: tuple[int, int], share: float = 0.5) -> Layer:
+    """The convolution with so many gates over input and output channels, each open with probability `share`."""
+    c = layer.call
+    sides = [c.values[side] // n if n else 0 for side, n in zip(("in_c", "out_c"), gates, strict=True)]
+    name = f"{layer.name} gates {gates[0]}+{gates[1]} {share:.0%}"
+    mask = rng_of(name).random(sum(gates)) < share
+    # Any byte but zero is open.
+    in1 = np.where(mask, rng_of(name + "/open").integers(1, 256, len(mask)), 0).astype(np.uint8).tobytes()
+    values = {**c.values, "in_group": sides[0], "out_group": sides[1]}
+    call = replace(c, op="conv2d_masked", record=records.CONV_MASKED, values=values)
+    return replace(layer, name=name, call=call, in1=in1, in_place=False)
+
+
+def masked_layers() -> Iterator[Layer]:
+    """Some gates open, none, all; both sides, one; extreme numbers."""
+    for image, out_c, gates in (
+        ((8, 8, 16), 16, (4, 4)), ((5, 7, 8), 12, (2, 3)), ((9, 4, 32), 8, (4, 2)), ((1, 1, 4), 2, (1, 1)),
+        ((4, 6, 64), 16, (2, 8)), ((6, 5, 6), 9, (3, 3)), ((7, 3, 48), 4, (4, 1)), ((3, 4, 40), 6, (1, 3)),
+    ):  # fmt: skip
+        for kernel, stride in (((3, 3), (1, 1)), ((1, 1), (1, 1)), ((3, 3), (2, 2)), ((2, 5), (1, 1))):
+            for used in (gates, (gates[0], 0), (0, gates[1])):
+                yield masked(conv(image, out_c, kernel, stride), used)
+        for share in (0.0, 1.0):
+            yield masked(conv(image, out_c), gates, share)
+    yield masked(conv((9, 9, 8), 4, dilation=(2, 2)), (2, 2))
+    yield masked(conv((6, 6, 8), 8, pad=((2, 2), (2, 2))), (2, 2))
+    for name, n in EXTREMES.items():
+        for kernel in ((3, 3), (1, 1)):
+            yield replace(masked(conv((8, 6, 32), 16, kernel, n=n, note=name), (4, 4)), extreme=True)
+    for size, c in ((32, 16), (16, 32), (8, 64)):
+        for share in (0.5, 1.0):
+            yield masked(conv((size, size, c), c, n=RELU, real=True), (c // 8, c // 8), share)
+            yield masked(conv((size, size, c), c, (1, 1), n=RELU, real=True), (c // 8, c // 8), share)
+
+
 def fc(in_c: int, out_c: int, rows: int = 1, n: Numbers = PLAIN, note: str = "", real: bool = False) -> Layer:
     name = " ".join([f"fc {in_c}->{out_c} x{rows}", *([note] if note else [])])
     rng = rng_of(name)
@@ -482,7 +517,7 @@ def odd_rest() -> Iterator[Layer]:
 @functools.cache
 def all_layers() -> tuple[Layer, ...]:
     """Every layer; names are unique."""
-    found = [*real_layers(), *odd_convs(), *odd_depthwise(), *odd_fc(), *odd_rest()]
+    found = [*real_layers(), *masked_layers(), *odd_convs(), *odd_depthwise(), *odd_fc(), *odd_rest()]
     extreme: list[Layer] = []
     for name, n in EXTREMES.items():
         extreme += [*odd_convs(n, name), *odd_depthwise(n, name), *odd_fc(n, name)]

@@ -110,6 +110,22 @@ static bool conv_ok(const dhn_space_t *s, const dhn_conv_t *p, bool depthwise, d
     return channels_ok(s, p, filter * p->out_c, p->out_c, at, fits, x);
 }
 
+static bool gates_ok(uint32_t channels, uint32_t group)
+{
+    return group == 0u || channels % group == 0u;
+}
+
+/* Gates of both sides, a byte each. The first fields are a convolution's. */
+static bool conv_masked_ok(const dhn_space_t *s, const dhn_conv_masked_t *p, dhn_fits_fn *fits, extent_t *x)
+{
+    if ((p->in_group == 0u && p->out_group == 0u) || !gates_ok(p->in_c, p->in_group) ||
+        !gates_ok(p->out_c, p->out_group) || p->groups != 1u) {
+        return false;
+    }
+    x->in1 = (p->in_group ? p->in_c / p->in_group : 0u) + (p->out_group ? p->out_c / p->out_group : 0u);
+    return conv_ok(s, (const void *)p, false, fits, x);
+}
+
 static bool fc_ok(const dhn_space_t *s, const dhn_fc_t *p, dhn_fits_fn *fits, extent_t *x)
 {
     x->in0 = (uint64_t)p->rows * p->in_c;
@@ -216,6 +232,7 @@ static uint32_t params_bytes(uint32_t op)
         [DHN_OP_COPY] = sizeof(dhn_copy_t),
         [DHN_OP_FILL] = sizeof(dhn_fill_t),
         [DHN_OP_ADD_TABLE] = sizeof(dhn_add_table_t),
+        [DHN_OP_CONV_MASKED] = sizeof(dhn_conv_masked_t),
     };
     return (op < sizeof size) ? size[op] : 0u;
 }
@@ -225,6 +242,7 @@ static bool params_ok(const dhn_space_t *s, uint32_t op, const void *params, dhn
     switch (op) {
     case DHN_OP_CONV: return conv_ok(s, params, false, fits, x);
     case DHN_OP_DEPTHWISE: return conv_ok(s, params, true, fits, x);
+    case DHN_OP_CONV_MASKED: return conv_masked_ok(s, params, fits, x);
     case DHN_OP_FC: return fc_ok(s, params, fits, x);
     case DHN_OP_ADD: return binary_ok(params, true, x) && fits_plain(params, fits, x);
     case DHN_OP_MUL: return binary_ok(params, false, x) && fits_plain(params, fits, x);

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -17,13 +17,20 @@ Int8 = npt.NDArray[np.int8]
 Int64 = npt.NDArray[np.int64]
 
 
-def run_int8(graph: Graph, q: Int8 | Sequence[Int8]) -> dict[str, Int8]:
-    """Canonical int8 inputs (N, H, W, C), one per port, to every tensor (N, H, W, C) int8."""
+def run_int8(
+    graph: Graph, q: Int8 | Sequence[Int8], shut: Mapping[str, npt.NDArray[np.bool_]] | None = None
+) -> dict[str, Int8]:
+    """Canonical int8 inputs (N, H, W, C), one per port, to every tensor (N, H, W, C) int8.
+
+    ``shut``: per tensor what of it, broadcast to (N, H, W, C), a mask leaves out: real zero, clamped.
+    """
     arrays = [q] if isinstance(q, np.ndarray) else list(q)
     tensors = {port.tensor: array for port, array in zip(graph.inputs, arrays, strict=True)}
     for node in graph.nodes:
         value = _OPS[node.op](graph, node, [tensors[t] for t in node.inputs])
         low, high = node.attrs.get("act_q", (-128, 127))
+        if shut and node.output in shut:
+            value = np.where(shut[node.output], _quant(graph, node.output).zero_point, value)
         tensors[node.output] = np.clip(value, low, high).astype(np.int8)
         assert tensors[node.output].shape[1:] == graph.tensors[node.output].shape, node.name
     return tensors

@@ -123,9 +123,12 @@ def derived(values: Mapping[str, Any]) -> dict[str, int]:
     ``taps_h``, ``taps_w``: taps inside the image, summed over the output's rows, columns. ``whole_h``, ``whole_w``:
     rows and columns of the output whose windows lie inside; ``spans_h``, ``spans_w``: whose windows reach from one
     side of the image to the other. ``whole_2`` to ``whole_4``: groups of so many pixels, counted along the whole
-    image, that lie in one row and whose windows lie inside. ``shape0`` to ``shape2``.
+    image, that lie in one row and whose windows lie inside. ``shape0`` to ``shape2``. ``in_open``, ``out_open``:
+    channels that gates leave open, all of them where `values` does not say.
     """
     found = {name: int(v) for name, v in values.items() if isinstance(v, int)}
+    if "in_group" in found:
+        found = {"in_open": found["in_c"], "out_open": found["out_c"], **found}
     for i, size in enumerate(values.get("shape", ())):
         found[f"shape{i}"] = int(size)
     if "kh" in values and "out_h" in values:

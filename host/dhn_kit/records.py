@@ -81,11 +81,12 @@ HOOK = _record(
     "dhn_hook_t",
     "point:H action:B decide:B program:I then:I score:I score_count:I answer:I answer_bytes:I thresholds:I",
 )
-CONV = _record(
-    "dhn_conv_t",
+_CONV = (
     "in_h:H in_w:H in_c:H out_h:H out_w:H out_c:H kh:H kw:H stride_h:H stride_w:H dilation_h:H dilation_w:H pad_t:H"
-    " pad_l:H groups:H reserved:H in_zp:h out_zp:h act_min:h act_max:h weight:I bias:I mult:I shift:I",
+    " pad_l:H groups:H reserved:H in_zp:h out_zp:h act_min:h act_max:h weight:I bias:I mult:I shift:I"
 )
+CONV = _record("dhn_conv_t", _CONV)
+CONV_MASKED = _record("dhn_conv_masked_t", _CONV + " in_group:H out_group:H")
 FC = _record(
     "dhn_fc_t",
     "rows:H in_c:H out_c:H reserved:H in_zp:h out_zp:h act_min:h act_max:h weight:I bias:I mult:I shift:I",
@@ -107,7 +108,24 @@ FILL = _record("dhn_fill_t", "count:I value:i")
 ADD_TABLE = _record("dhn_add_table_t", "count:I table:I factor:i scale:i round:i out_zp:h swap:H")
 
 #: In the order in which the twin reports its sizes.
-ALL = (HEADER, IO_TENSOR, INSTR, POINT, HOOK, CONV, FC, BINARY, POOL, MEAN, LUT, SOFTMAX, COPY, FILL, ADD_TABLE)
+ALL = (
+    HEADER,
+    IO_TENSOR,
+    INSTR,
+    POINT,
+    HOOK,
+    CONV,
+    FC,
+    BINARY,
+    POOL,
+    MEAN,
+    LUT,
+    SOFTMAX,
+    COPY,
+    FILL,
+    ADD_TABLE,
+    CONV_MASKED,
+)
 
 #: Parameter record per operator (the high byte of a kernel's id).
 PARAMS: dict[int, Record] = {
@@ -124,6 +142,7 @@ PARAMS: dict[int, Record] = {
     11: COPY,
     12: FILL,
     13: ADD_TABLE,
+    14: CONV_MASKED,
 }
 #: Fields that hold offsets of constants.
 CONST_FIELDS = ("weight", "bias", "mult", "shift", "table")

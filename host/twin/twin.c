@@ -167,6 +167,7 @@ TWIN_API uint32_t twin_sizeof(uint32_t which)
         sizeof(dhn_header_t), sizeof(dhn_io_tensor_t), sizeof(dhn_instr_t),     sizeof(dhn_point_t),
         sizeof(dhn_hook_t),   sizeof(dhn_conv_t),      sizeof(dhn_fc_t),        sizeof(dhn_binary_t),
         sizeof(dhn_pool_t),   sizeof(dhn_mean_t),      sizeof(dhn_lut_t),       sizeof(dhn_softmax_t),
-        sizeof(dhn_copy_t),   sizeof(dhn_fill_t),      sizeof(dhn_add_table_t), DHN_MAX_HOOKS};
+        sizeof(dhn_copy_t),   sizeof(dhn_fill_t),      sizeof(dhn_add_table_t), sizeof(dhn_conv_masked_t),
+        DHN_MAX_HOOKS};
     return (which < sizeof sizes / sizeof sizes[0]) ? sizes[which] : 0u;
 }

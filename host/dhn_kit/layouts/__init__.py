@@ -22,6 +22,7 @@ LAYOUTS: dict[str, Layout] = {
     "fc_halves_8": partial(scalar.fc_halves, channels=8),
     "depthwise_taps": scalar.depthwise_taps,
     "conv_s8": direct.conv_s8,
+    "conv_s8_gated": direct.conv_s8_gated,
     "conv_w16": direct.conv_w16,
     "conv_any": direct.conv_any,
     "conv_w4": direct.conv_w4,

@@ -73,9 +73,10 @@ def _pairs(call: Call) -> Int32Array:
     return np.concatenate([rows[:, :, 0], rows[:, :, 1:].reshape(-1, 4)], axis=1)
 
 
-def _check_sums(weight: Int8Array) -> None:
-    """The second channel's sum is what 256 times it, modulo 2^32, leaves: it must fit 24 bits."""
-    bound = int(128 * np.abs(weight.astype(np.int64)).sum(axis=1).max())
+def _check_sums(weight: Int8Array, largest: int = 128) -> None:
+    """The second channel's sum is what 256 times it, modulo 2^32, leaves: it must fit 24 bits for inputs up to
+    `largest`."""
+    bound = int(largest * np.abs(weight.astype(np.int64)).sum(axis=1).max())
     if bound >= 1 << 23:
         raise Unfit(f"sums of up to {bound} need more than 24 bits")
 
@@ -96,6 +97,20 @@ def conv_s8(call: Call) -> Prepared:
     _check_sums(by_depth)
     consts = {"weight": _merged(by_depth).tobytes(), "bias": _pairs(call).astype("<i4").tobytes()}
     return Prepared(call.record, call.values, consts)
+
+
+def conv_s8_gated(call: Call) -> Prepared:
+    """The weights of `conv_s8`; biases that are not folded, for inputs less their zero point."""
+    zero = int(call.values["in_zp"])
+    call = _without_dead(call)
+    by_depth = _by_depth(call)
+    _check_sums(by_depth, max(127 - zero, 128 + zero))
+    pairs = _pairs(call)
+    assert call.bias is not None
+    pairs[:, :2] = call.bias.reshape(-1, 2)
+    return Prepared(
+        call.record, call.values, {"weight": _merged(by_depth).tobytes(), "bias": pairs.astype("<i4").tobytes()}
+    )
 
 
 def conv_w16(call: Call) -> Prepared:
