@@ -22,7 +22,7 @@ ORDER = [
     "quantize",
     "hooks", "hookpoints",
     "plan", "plan_validator", "lower", "memory", "schedule", "patch", "strategy",
-    "pack", "unpack", "bundle", "inspection", "cost", "poison",
+    "pack", "unpack", "hook_programs", "bundle", "inspection", "cost", "poison",
     "twin", "optable",
     "link_map", "firmware_build",
     "framing", "samples", "sample_stream", "link", "board_client", "board_session",

@@ -48,7 +48,8 @@ def test_the_emulated_board_computes_what_the_twin_computes(board: BoardSession)
 def test_the_same_input_executes_the_same_number_of_instructions(board: BoardSession) -> None:
     x = small_inputs(1)[0]
     ticks = [board.client.run(x, mode="detached").ticks for _ in range(10)]
-    assert max(ticks) - min(ticks) <= 3 and min(ticks) > 100
+    # Every stretch between hook points is read off a timer that counts many instructions at once.
+    assert max(ticks) - min(ticks) <= len(small_pack().points) + 1 and min(ticks) > 100
 
 
 def test_hooks_survive_a_reset_and_a_killed_emulator(board: BoardSession) -> None:

@@ -14,7 +14,7 @@ from dhn_kit.hooks import ALWAYS, Bundle, HookSpec
 from dhn_kit.int_reference import run_int8
 from dhn_kit.kernels import list_architectures
 from dhn_kit.lower import lower
-from dhn_kit.memory import arena_bytes, scratch_bytes, scratch_name
+from dhn_kit.memory import KEEP_BYTES, arena_bytes, scratch_bytes, scratch_name
 from dhn_kit.pack import Pack, pack
 from dhn_kit.poison import poisoned
 from dhn_kit.twin import Twin
@@ -119,11 +119,25 @@ def test_room_for_faster_hooks_never_raises_the_arena() -> None:
     classes = 256
     least = scratch_bytes(main.points[0], classes, roomy=False)
     assert main.lifetimes[scratch_name(main.points[0])][2] == least
-    assert main.arena_bytes == max(without.arena_bytes, 256 + least) + 64
-    roomy = pack(residual_net()[0])
-    # Three points have it; at the last one it would add to what is alive.
-    given = [roomy.lifetimes[scratch_name(p)][2] == scratch_bytes(p, 5) for p in roomy.points]
-    assert given == [True, True, True, False]
+    assert main.arena_bytes == max(without.arena_bytes, 256 + least) + KEEP_BYTES
+
+
+def test_a_hook_gets_all_that_nobody_else_needs_at_its_point() -> None:
+    """At the input nothing but the input is alive: a hook there has the rest of the arena."""
+    main = pack(residual_net()[0])
+    assert scratch_bytes(main.points[0], 5) < main.lifetimes[scratch_name(main.points[0])][2]
+    for number, point in enumerate(main.points):
+        step = main.steps.index(("point", number))
+        start, size = main.offsets[scratch_name(point)], main.lifetimes[scratch_name(point)][2]
+        assert size >= scratch_bytes(point, 5, roomy=False) and start + size <= main.arena_bytes
+        others = [
+            (main.offsets[name], count)
+            for name, (first, last, count) in main.lifetimes.items()
+            if name != scratch_name(point) and first <= step < last
+        ]
+        if point.skip is not None:  # the repair writes there while it reads scratch
+            others.append((main.offsets[point.skip[1]], main.tensors[point.skip[1]].size))
+        assert all(start + size <= at or at + count <= start for at, count in others)
 
 
 @pytest.mark.parametrize("arch", list_architectures())

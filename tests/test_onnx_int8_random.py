@@ -16,7 +16,7 @@ from dhn_kit.int_reference import run_int8
 from dhn_kit.kernels import list_architectures
 from dhn_kit.lower import lower
 from dhn_kit.onnx_import import import_onnx
-from dhn_kit.pack import Pack, _packed, pack
+from dhn_kit.pack import Pack, _Made, _packed, pack
 from dhn_kit.patch import _lengths, _Region
 from dhn_kit.poison import poisoned
 from dhn_kit.quantize import METHODS, Method, quantize
@@ -49,7 +49,7 @@ def in_bands(graph: Graph, arch: str) -> Pack:
         region = _Region(lowered, count)
         if region.rows > 1:
             patched = region.patched(points, 2)
-            return _packed(patched.lowered, patched.points, arch, None, None)
+            return _packed(patched.lowered, patched.points, _Made(arch))
     return pack(graph, arch)
 
 

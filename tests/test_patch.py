@@ -14,7 +14,7 @@ from dhn_kit.graph import Graph
 from dhn_kit.hookpoints import find_points
 from dhn_kit.int_reference import run_int8
 from dhn_kit.lower import lower
-from dhn_kit.pack import Pack, _packed, pack, pack_within
+from dhn_kit.pack import Pack, _Made, _packed, pack, pack_within
 from dhn_kit.patch import _lengths, _Region
 from dhn_kit.poison import poisoned
 from dhn_kit.strategy import Policy
@@ -72,7 +72,7 @@ def test_every_length_in_every_number_of_bands_keeps_the_answers(name: str, band
         region = _Region(lowered, count)
         if region.rows >= bands:
             patched = region.patched(points, bands)
-            same_answers(graph, net, _packed(patched.lowered, patched.points, arch, None, None))
+            same_answers(graph, net, _packed(patched.lowered, patched.points, _Made(arch)))
 
 
 def test_bands_save_ram_and_say_what_they_compute_twice() -> None:
@@ -91,11 +91,11 @@ def test_bands_share_their_constants_in_the_pack_and_in_the_flash_budget() -> No
     plain = pack(graph)
     assert plain.lowered is not None
     patched = _Region(plain.lowered, 7).patched(plain.points, 2)
-    banded = _packed(patched.lowered, patched.points, "ref", None, None)
+    banded = _packed(patched.lowered, patched.points, _Made("ref"))
     assert len(banded.data) - len(plain.data) < 0.5 * sum(o.flash for o in plain.ops)
     least = sum(o.flash for o in banded.ops)
     assert least <= 1.05 * sum(o.flash for o in plain.ops)
-    _packed(patched.lowered, patched.points, "ref", None, Policy(flash_budget=least + 64 * len(banded.ops)))
+    _packed(patched.lowered, patched.points, _Made("ref", policy=Policy(flash_budget=least + 64 * len(banded.ops))))
 
 
 def test_hook_points_within_the_bands_go_and_the_others_still_work() -> None:
@@ -129,11 +129,11 @@ def test_an_input_that_is_read_after_the_bands_keeps_its_bytes() -> None:
     lowered, points = lower(graph), find_points(graph)
     patched = _Region(lowered, 3).patched(points, 4)
     assert patched.lowered.overlaps == {}
-    same_answers(graph, net, _packed(patched.lowered, patched.points, "ref", None, None))
+    same_answers(graph, net, _packed(patched.lowered, patched.points, _Made("ref")))
     # The addition itself in bands reads the input where it writes.
     patched = _Region(lowered, 4).patched(points, 4)
     assert patched.lowered.overlaps == {}
-    same_answers(graph, net, _packed(patched.lowered, patched.points, "ref", None, None))
+    same_answers(graph, net, _packed(patched.lowered, patched.points, _Made("ref")))
 
 
 def test_bands_that_save_nothing_are_refused() -> None:

@@ -31,7 +31,7 @@ def _documented(name: str) -> list[tuple[str, str]]:
 
 
 def test_format_md_states_every_record_field_by_field() -> None:
-    codes = {"B": "u8", "H": "u16", "h": "i16", "I": "u32", "i": "i32", "f": "f32"}
+    codes = {"B": "u8", "b": "i8", "H": "u16", "h": "i16", "I": "u32", "i": "i32", "f": "f32"}
     for record in records.ALL:
         expected = []
         for field, code in record.fields:

@@ -148,7 +148,7 @@ def gathered() -> Gathered:
     packed = pack(net.graph)
     rng = np.random.default_rng(0)
     split = split_from_inputs(packed, rng.integers(-128, 128, (60, 12, 12, 2)).astype(np.int8), rng.integers(0, 5, 60))
-    point = packed.points[-1]
+    point = packed.points[-2]
     size = int(np.prod(point.feature_shape))
     head = heads.Head([(rng.normal(0, 0.3, (size, 5)).astype(np.float32), np.zeros(5, np.float32))])
     net8 = heads.int8_graph(head, point, split.features[point.index], packed.tensors[out].quant, "exit")

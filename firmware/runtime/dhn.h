@@ -11,11 +11,15 @@
 
 /* Most kernels that one pack may name. Costs one pointer each in dhn_model_t, twice. */
 #ifndef DHN_MAX_KERNELS
-#define DHN_MAX_KERNELS 16
+#define DHN_MAX_KERNELS 32
 #endif
 /* Most hooks in one bundle. Costs three bytes each in dhn_trace_t. */
 #ifndef DHN_MAX_HOOKS
-#define DHN_MAX_HOOKS 16
+#define DHN_MAX_HOOKS 32
+#endif
+/* Most selections that one pack may have, group 0 included. Costs a byte each on the stack of a gated run. */
+#ifndef DHN_MAX_GROUPS
+#define DHN_MAX_GROUPS 64
 #endif
 
 /* Zero is success, every error is negative. None of them leaves a model half changed. */
@@ -64,7 +68,7 @@ enum { DHN_NOT_REACHED = 0, DHN_KEPT = 1, DHN_ACTED = 2 };
 
 /* What happened in one run. */
 typedef struct {
-    int16_t exit_hook; /* number of the hook that ended the run, -1: none */
+    int16_t exit_hook; /* number of the hook that ended the run, -1: none, or a blend of the full run's answer */
     uint16_t hook_count;
     uint8_t decision[DHN_MAX_HOOKS]; /* DHN_NOT_REACHED (or off), DHN_KEPT, DHN_ACTED (in shadow: would have) */
     int16_t score[DHN_MAX_HOOKS];    /* the value compared with the threshold */
@@ -79,6 +83,7 @@ typedef struct {
     uint16_t registry_count;
     dhn_kernel_fn *kernel[DHN_MAX_KERNELS];
     dhn_kernel_fn *hook_kernel[DHN_MAX_KERNELS];
+    uint8_t reference; /* whether `keep` holds an answer that may be reused */
 } dhn_model_t;
 
 /* Checks every offset, shape and jump of the main pack at `pack` (aligned to 4, `bytes` readable) and prepares `self` to
@@ -100,6 +105,14 @@ int8_t *dhn_output(const dhn_model_t *self, uint16_t i, uint32_t *bytes);
 /* One inference. `how` may be NULL (gated, operating point 0), `trace` may be NULL. Interruptible, not re-entrant on the
  * same model, re-entrant on different models with different arenas. */
 dhn_status_t dhn_run(dhn_model_t *self, const dhn_run_t *how, dhn_trace_t *trace);
+
+/* The environment: DHN_ENVIRONMENT int8 channels that hooks may read, written by the application between runs. NULL where
+ * the pack has no room for hooks. */
+int8_t *dhn_environment(const dhn_model_t *self);
+
+/* The operating point that the attached bundle's policy wants in this environment: the first row that holds; `fallback`
+ * where none does. */
+uint16_t dhn_choose_point(const dhn_model_t *self, uint16_t fallback);
 
 /* The default feature of a hook point: its tap averaged over windows, int8 in the tap's quantisation. Only from
  * on_point, while the tap is alive. Returns the number of bytes written or DHN_ERR_ARGUMENT (no such point, or

@@ -46,7 +46,9 @@ static dhn_status_t check_header(const void *pack, uint32_t bytes, uint8_t kind)
                         table_ok(h, h->io, (uint32_t)h->input_count + h->output_count, sizeof(dhn_io_tensor_t)) &&
                         table_ok(h, h->program, h->program_bytes / 4u, 4u) &&
                         table_ok(h, h->points, h->point_count, sizeof(dhn_point_t)) &&
-                        table_ok(h, h->hooks, h->hook_count, sizeof(dhn_hook_t));
+                        table_ok(h, h->hooks, h->hook_count, sizeof(dhn_hook_t)) &&
+                        table_ok(h, h->policies, h->policy_count, sizeof(dhn_policy_t)) &&
+                        table_ok(h, h->ranges, h->range_count, sizeof(dhn_range_t));
     return (tables && (h->program_bytes & 3u) == 0u) ? DHN_OK : DHN_ERR_BOUNDS;
 }
 
@@ -118,7 +120,8 @@ static dhn_status_t check_main_program(const dhn_header_t *h, const dhn_space_t 
             }
             point++;
         } else if (instr->kind == DHN_INSTR_RUN) {
-            dhn_status_t const status = dhn_verify_run(s, instr);
+            dhn_status_t const status =
+                (instr->group != 0u && instr->group >= h->group_count) ? DHN_ERR_PROGRAM : dhn_verify_run(s, instr);
             if (status != DHN_OK) {
                 return status;
             }
@@ -190,6 +193,9 @@ dhn_status_t dhn_load(dhn_model_t *self, const void *pack, uint32_t bytes, void 
     if (status == DHN_OK && !dhn_inside(h->keep, h->keep_bytes, h->arena_bytes)) {
         status = DHN_ERR_BOUNDS;
     }
+    if (status == DHN_OK && h->group_count > DHN_MAX_GROUPS) {
+        status = DHN_ERR_PROGRAM;
+    }
     if (status != DHN_OK) {
         return status;
     }
@@ -207,6 +213,13 @@ dhn_status_t dhn_load(dhn_model_t *self, const void *pack, uint32_t bytes, void 
     return DHN_OK;
 }
 
+/* Bytes that hooks keep from run to run, behind the environment. */
+static bool in_keep(const dhn_header_t *main, uint32_t at, uint64_t bytes)
+{
+    return main->keep_bytes >= DHN_ENVIRONMENT && at >= main->keep + DHN_ENVIRONMENT &&
+           dhn_inside(at - main->keep, bytes, main->keep_bytes);
+}
+
 /* Where a hook may write: the point's scratch, the hooks' own bytes, and what the action is for. */
 static bool may_write(const dhn_header_t *main, const dhn_point_t *p, const dhn_hook_t *hook, uint32_t out,
                       uint64_t bytes)
@@ -214,7 +227,7 @@ static bool may_write(const dhn_header_t *main, const dhn_point_t *p, const dhn_
     if (out >= p->scratch && dhn_inside(out - p->scratch, bytes, p->scratch_bytes)) {
         return true;
     }
-    if (out >= main->keep && dhn_inside(out - main->keep, bytes, main->keep_bytes)) {
+    if (in_keep(main, out, bytes)) {
         return true;
     }
     return hook->action == DHN_ACTION_SKIP && out >= p->skip_dst && dhn_inside(out - p->skip_dst, bytes, p->skip_bytes);
@@ -246,11 +259,32 @@ static dhn_status_t check_hook_program(const dhn_header_t *main, const dhn_space
     }
 }
 
-static dhn_status_t check_hook(const dhn_header_t *main, const dhn_header_t *h, const dhn_space_t *s,
-                               const dhn_point_t *points, const dhn_hook_t *hook)
+/* Whether the hook has what its action needs. */
+static bool action_ok(const dhn_header_t *main, const dhn_point_t *point, const dhn_hook_t *hook)
 {
     const dhn_io_tensor_t *const outputs =
         (const dhn_io_tensor_t *)(const void *)((const uint8_t *)main + main->io) + main->input_count;
+    bool const answers = main->output_count == 1u && hook->answer_bytes == outputs[0].bytes &&
+                         dhn_inside(hook->answer, hook->answer_bytes, main->arena_bytes);
+    bool const group = hook->group != 0u && hook->group < main->group_count;
+    switch (hook->action) {
+    case DHN_ACTION_EXIT:
+    case DHN_ACTION_BLEND: return answers;
+    case DHN_ACTION_SKIP: return point->skip_to != 0u;
+    case DHN_ACTION_SELECT: return group;
+    case DHN_ACTION_REUSE: return answers && in_keep(main, hook->answer, hook->answer_bytes);
+    case DHN_ACTION_MASK:
+        if ((hook->flags & DHN_MASK_GROUPS) != 0u) {
+            return group && hook->variant < UINT8_MAX && hook->score_count <= (uint32_t)main->group_count - hook->group;
+        }
+        return group && hook->answer_bytes == hook->score_count && in_keep(main, hook->answer, hook->answer_bytes);
+    default: return false;
+    }
+}
+
+static dhn_status_t check_hook(const dhn_header_t *main, const dhn_header_t *h, const dhn_space_t *s,
+                               const dhn_point_t *points, const dhn_hook_t *hook)
+{
     if (hook->point >= main->point_count || hook->decide > DHN_DECIDE_MARGIN || hook->score_count == 0u) {
         return DHN_ERR_HOOK;
     }
@@ -259,17 +293,26 @@ static dhn_status_t check_hook(const dhn_header_t *main, const dhn_header_t *h, 
         !table_ok(h, hook->thresholds, h->operating_points, sizeof(int32_t))) {
         return DHN_ERR_BOUNDS;
     }
-    bool const exit = hook->action == DHN_ACTION_EXIT && hook->answer_bytes == outputs[0].bytes &&
-                      main->output_count == 1u && dhn_inside(hook->answer, hook->answer_bytes, main->arena_bytes);
-    bool const skip = hook->action == DHN_ACTION_SKIP && point->skip_to != 0u;
-    if (!exit && !skip) {
-        return DHN_ERR_HOOK;
+    dhn_status_t status = action_ok(main, point, hook) ? DHN_OK : DHN_ERR_HOOK;
+    uint32_t const programs[] = {hook->program, hook->then, hook->otherwise};
+    for (uint32_t i = 0; i < 3u && status == DHN_OK; i++) {
+        if (i == 0u || programs[i] != 0u) {
+            status = check_hook_program(main, s, point, hook, programs[i]);
+        }
     }
-    dhn_status_t const status = check_hook_program(main, s, point, hook, hook->program);
-    if (status != DHN_OK || hook->then == 0u) {
-        return status;
+    return status;
+}
+
+/* Every row of the policy table names a channel and an operating point that exist. */
+static dhn_status_t check_policies(const dhn_header_t *h)
+{
+    const dhn_policy_t *const rows = (const void *)((const uint8_t *)h + h->policies);
+    for (uint16_t i = 0; i < h->policy_count; i++) {
+        if (rows[i].channel >= DHN_ENVIRONMENT || rows[i].point >= h->operating_points) {
+            return DHN_ERR_HOOK;
+        }
     }
-    return check_hook_program(main, s, point, hook, hook->then);
+    return DHN_OK;
 }
 
 dhn_status_t dhn_attach(dhn_model_t *self, const void *bundle, uint32_t bytes)
@@ -289,6 +332,9 @@ dhn_status_t dhn_attach(dhn_model_t *self, const void *bundle, uint32_t bytes)
     dhn_space_t space = space_of(h);
     dhn_kernel_fn *found[DHN_MAX_KERNELS];
     status = find_kernels(&space, self->registry, self->registry_count, found);
+    if (status == DHN_OK) {
+        status = check_policies(h);
+    }
     const dhn_hook_t *const hooks = (const void *)(space.pack + h->hooks);
     for (uint16_t i = 0; i < h->hook_count && status == DHN_OK; i++) {
         bool const in_order = i == 0u || hooks[i - 1u].point <= hooks[i].point;
@@ -299,10 +345,12 @@ dhn_status_t dhn_attach(dhn_model_t *self, const void *bundle, uint32_t bytes)
     }
     memcpy(self->hook_kernel, found, space.kernel_count * sizeof(dhn_kernel_fn *));
     self->bundle = bundle;
+    self->reference = 0u;
     return DHN_OK;
 }
 
 void dhn_detach(dhn_model_t *self)
 {
     self->bundle = NULL;
+    self->reference = 0u;
 }

@@ -48,6 +48,26 @@ int8_t *dhn_output(const dhn_model_t *self, uint16_t i, uint32_t *bytes)
     return (i < h->output_count) ? io_bytes(self, io_table(self) + h->input_count + i, bytes) : NULL;
 }
 
+int8_t *dhn_environment(const dhn_model_t *self)
+{
+    const dhn_header_t *const h = dhn_header(self);
+    return (h->keep_bytes < DHN_ENVIRONMENT) ? NULL : (int8_t *)(self->arena + h->keep);
+}
+
+uint16_t dhn_choose_point(const dhn_model_t *self, uint16_t fallback)
+{
+    const dhn_header_t *const bundle = dhn_bundle_header(self);
+    const int8_t *const environment = dhn_environment(self);
+    uint16_t const rows = (bundle == NULL || environment == NULL) ? 0u : bundle->policy_count;
+    for (uint16_t i = 0; i < rows; i++) {
+        const dhn_policy_t *const row = (const dhn_policy_t *)(const void *)(self->bundle + bundle->policies) + i;
+        if (environment[row->channel] >= row->low && environment[row->channel] <= row->high) {
+            return row->point;
+        }
+    }
+    return fallback;
+}
+
 static inline const int8_t *operand(const uint8_t *pack, const uint8_t *arena, uint32_t ref)
 {
     return (const int8_t *)((ref & DHN_REF_CONST) ? pack + (ref & ~DHN_REF_CONST) : arena + ref);
@@ -100,10 +120,38 @@ typedef struct {
     dhn_model_t *self;
     const dhn_run_t *how;
     dhn_trace_t *trace;
-    uint16_t next_hook; /* hooks are sorted by point, points by instruction */
+    const dhn_hook_t *renews; /* the reuse hook that wants this run's answer, NULL: none */
+    uint16_t next_hook;       /* hooks are sorted by point, points by instruction */
     bool gated;
+    uint8_t selected[DHN_MAX_GROUPS];
 } run_t;
 
+/* Opens and shuts gates by their scores. Returns how many are open. */
+static int32_t set_mask(run_t *run, const dhn_hook_t *hook, int32_t threshold)
+{
+    const int8_t *const score = (const int8_t *)run->self->arena + hook->score;
+    int32_t open = 0;
+    for (uint32_t i = 0; i < hook->score_count; i++) {
+        open += score[i] >= threshold || threshold == DHN_THRESHOLD_SILENT;
+    }
+    if (run->how->mode == DHN_SHADOW || (uint32_t)open == hook->score_count) {
+        return open;
+    }
+    if ((hook->flags & DHN_MASK_GROUPS) == 0u) {
+        run->selected[hook->group] = hook->variant;
+    }
+    for (uint32_t i = 0; i < hook->score_count; i++) {
+        bool const on = score[i] >= threshold;
+        if ((hook->flags & DHN_MASK_GROUPS) != 0u) {
+            run->selected[hook->group + i] = (uint8_t)(hook->variant + !on);
+        } else {
+            run->self->arena[hook->answer + i] = on;
+        }
+    }
+    return open;
+}
+
+/* Whether the hook acts. A mask has acted by then. */
 static bool hook_wants(run_t *run, const dhn_hook_t *hook)
 {
     const int32_t *const thresholds = (const void *)(run->self->bundle + hook->thresholds);
@@ -112,11 +160,26 @@ static bool hook_wants(run_t *run, const dhn_hook_t *hook)
         return false;
     }
     run_hook_program(run->self, hook->program);
-    int32_t const value = hook_value(hook, (const int8_t *)run->self->arena + hook->score);
-    bool const wants = value >= threshold;
+    int32_t value;
+    bool wants;
+    if (hook->action == DHN_ACTION_MASK) {
+        value = set_mask(run, hook, threshold);
+        wants = (uint32_t)value < hook->score_count;
+    } else {
+        value = hook_value(hook, (const int8_t *)run->self->arena + hook->score);
+        wants = value >= threshold && (hook->action != DHN_ACTION_REUSE || run->self->reference);
+    }
     run->trace->score[run->next_hook] = (int16_t)value;
     run->trace->decision[run->next_hook] = wants ? DHN_ACTED : DHN_KEPT;
-    return wants;
+    bool const acts = wants && run->how->mode != DHN_SHADOW;
+    uint32_t const program = acts ? hook->then : hook->otherwise;
+    if (program != 0u) {
+        run_hook_program(run->self, program);
+    }
+    if (hook->action == DHN_ACTION_REUSE && !acts) {
+        run->renews = hook;
+    }
+    return acts;
 }
 
 /* Asks the hooks of a point. Returns the offset to continue at, 0 to end the run. */
@@ -130,18 +193,19 @@ static uint32_t at_point(run_t *run, uint16_t index, uint32_t next)
     }
     for (; run->next_hook < count && hooks[run->next_hook].point == index; run->next_hook++) {
         const dhn_hook_t *const hook = &hooks[run->next_hook];
-        if (!hook_wants(run, hook) || run->how->mode == DHN_SHADOW) {
+        if (!hook_wants(run, hook)) {
             continue;
-        }
-        if (hook->then != 0u) {
-            run_hook_program(self, hook->then);
         }
         if (hook->action == DHN_ACTION_SKIP) {
             return dhn_points(self)[index].skip_to;
         }
-        run->trace->exit_hook = (int16_t)run->next_hook;
-        memmove(dhn_output(self, 0, NULL), self->arena + hook->answer, hook->answer_bytes);
-        return 0;
+        if (hook->action == DHN_ACTION_SELECT) {
+            run->selected[hook->group] = hook->variant;
+        } else if (hook->action != DHN_ACTION_MASK) {
+            run->trace->exit_hook = (int16_t)(hook->action == DHN_ACTION_BLEND ? -1 : run->next_hook);
+            memmove(dhn_output(self, 0, NULL), self->arena + hook->answer, hook->answer_bytes);
+            return 0;
+        }
     }
     return next;
 }
@@ -155,6 +219,9 @@ static void execute_main(run_t *run)
         const dhn_instr_t *const instr = (const void *)(self->pack + at);
         at += instr->bytes;
         if (instr->kind == DHN_INSTR_RUN) {
+            if (instr->group != 0u && run->selected[instr->group] != instr->variant) {
+                continue;
+            }
             if (observer != NULL && observer->on_op != NULL) {
                 observer->on_op(observer->context, instr->index);
             }
@@ -184,6 +251,8 @@ dhn_status_t dhn_run(dhn_model_t *self, const dhn_run_t *how, dhn_trace_t *trace
     run.how = (how != NULL) ? how : &plain;
     run.trace = (trace != NULL) ? trace : &unwanted;
     run.next_hook = 0;
+    run.renews = NULL;
+    memset(run.selected, 0, sizeof run.selected);
     run.gated = self->bundle != NULL && run.how->mode != DHN_DETACHED;
     memset(run.trace, 0, sizeof *run.trace);
     run.trace->exit_hook = -1;
@@ -194,6 +263,10 @@ dhn_status_t dhn_run(dhn_model_t *self, const dhn_run_t *how, dhn_trace_t *trace
         run.trace->hook_count = dhn_bundle_header(self)->hook_count;
     }
     execute_main(&run);
+    if (run.renews != NULL) {
+        memmove(self->arena + run.renews->answer, dhn_output(self, 0, NULL), run.renews->answer_bytes);
+        self->reference = 1u;
+    }
     return DHN_OK;
 }
 

@@ -6,8 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from dhn_kit.bundle import hook_program, pooled_input
-from dhn_kit.graph import Graph
+from dhn_kit.hook_programs import Program, place_hook
 from dhn_kit.hooks import HookPoint, HookSpec
 from dhn_kit.kernels import all_by_name
 from dhn_kit.latency import LatencyModel
@@ -45,12 +44,16 @@ def node_costs(pack: Pack, model: LatencyModel | None = None) -> list[int]:
 
 
 def hook_cost(pack: Pack, spec: HookSpec, point: HookPoint, model: LatencyModel | None = None) -> tuple[int, int]:
-    """Predicted instructions of (deciding, acting): acting is the exit's answer or the skip's repair."""
+    """Predicted instructions of (deciding, acting): acting is the exit's answer or the skip's repair.
+
+    What runs when a hook does not act counts as part of deciding, and acting is so much cheaper.
+    """
     known = model or LatencyModel()
 
-    def total(graph: Graph) -> int:
-        ops = hook_program(pack, point, graph).ops
+    def total(program: Program | None) -> int:
+        ops = program.ops if program is not None else []
         return round(sum(known.instructions(o.kernel, o.prepared.values, o.macs, o.outputs) for o in ops))
 
-    then = spec.answer if spec.action == "exit" else spec.repair
-    return total(pooled_input(spec.net, point)), total(then) if then else 0
+    placed = place_hook(pack, spec)
+    otherwise = total(placed.otherwise)
+    return total(placed.decide) + otherwise, total(placed.then) - otherwise

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from dhn_kit.graph import Graph, Node, Shape
@@ -14,6 +15,8 @@ LEAST_WORK_LEFT = 0.03
 MOST_POINTS = 12
 #: Largest default feature: what one sample carries per point, and what a linear head costs per class.
 FEATURE_BYTES = 1024
+#: A classifier with more classes has no point for blending: its scores would weigh too much in every sample.
+MOST_CLASSES = 256
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,19 @@ def find_points(graph: Graph) -> list[HookPoint]:
     total = sum(node_macs(graph, n) for n in graph.nodes) or 1
     worth = [p for p in places if _left(graph, p[0]) >= LEAST_WORK_LEFT * total]
     worth = sorted(sorted(worth, key=lambda p: -_left(graph, p[0]))[:MOST_POINTS])
-    return [_point(graph, i, *place) for i, place in enumerate(worth)]
+    points = [_point(graph, i, *place) for i, place in enumerate(worth)]
+    return points + _final_point(graph, len(points)) if points else []
+
+
+def _final_point(graph: Graph, index: int) -> list[HookPoint]:
+    """Behind everything, or before a final softmax: where a classifier's answer can be blended with earlier ones."""
+    output, node, last = graph.outputs[0].tensor, len(graph.nodes), graph.nodes[-1]
+    if last.op == "softmax" and last.output == output:
+        output, node = last.inputs[0], node - 1
+    h, w, c = graph.tensors[output].shape
+    if h * w != 1 or not 2 <= c <= MOST_CLASSES:
+        return []
+    return [dataclasses.replace(_point(graph, index, node, "answer", output, None), window=(1, 1), final=True)]
 
 
 def _left(graph: Graph, node: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ class Kernel:
     below it. ``in_place``: the output may be the very bytes of an input. ``work``: how often its loops run, for the
     latency model (over the record's fields and `latency.derived`), in the file the name of a list in its table
     ``loops``; empty: the fit finds out by itself. ``hooks``: linked into every firmware of the architecture, so that a
-    bundle that is trained later finds it.
+    bundle that is trained later finds it; ``hook_kinds``: into those whose pack was made for one of these kinds.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Kernel:
     lead: str | None = None
     work: tuple[str, ...] = ()
     hooks: bool = False
+    hook_kinds: tuple[str, ...] = ()
 
     @property
     def record(self) -> records.Record:
@@ -90,7 +91,10 @@ def load_architecture(name: str) -> Architecture:
         raise DhnError(f"no kernels for architecture '{name}': {path} does not exist; there are {known}")
     table = tomllib.loads(path.read_text())
     loops = {name: tuple(terms) for name, terms in table.get("loops", {}).items()}
-    entries = [{**k, "work": loops[k["work"]] if "work" in k else ()} for k in table.get("kernel", ())]
+    entries = [
+        {**k, "work": loops[k["work"]] if "work" in k else (), "hook_kinds": tuple(k.get("hook_kinds", ()))}
+        for k in table.get("kernel", ())
+    ]
     kernels = tuple(Kernel(arch=table["arch"], **k) for k in entries)
     return Architecture(table["arch"], table["flavour"], table.get("fallback", ""), kernels)
 
@@ -112,6 +116,11 @@ def load_kernels(arch: str = "ref") -> tuple[Kernel, ...]:
 def hook_kernels(arch: str) -> tuple[Kernel, ...]:
     """What a hook bundle for this architecture may name."""
     return tuple(k for k in load_kernels(arch) if k.hooks)
+
+
+def kernels_for_kinds(arch: str, kinds: Iterable[str]) -> tuple[Kernel, ...]:
+    """What a pack made for these kinds of hooks links beside `hook_kernels`."""
+    return tuple(k for k in load_kernels(arch) if not k.hooks and set(k.hook_kinds) & set(kinds))
 
 
 @functools.cache

@@ -9,9 +9,13 @@ from dhn_kit import plan, plan_validator
 from dhn_kit.hooks import HookPoint
 from dhn_kit.lower import Lowered, Op
 
-#: Arena bytes that hooks own for a whole run, for what one hook leaves to a later one.
-KEEP_BYTES = 64
+#: Arena bytes that hooks own from run to run, unless the pack says otherwise: the environment, then what one hook
+#: leaves to a later one or to the next run.
+KEEP_BYTES = 256
 KEEP = "hooks.keep"
+
+#: Hooks' scratch starts at multiples of this.
+ALIGN = 16
 
 #: Program step of every op and point, in order: ("op", number) or ("point", index).
 Steps = list[tuple[str, int]]
@@ -64,13 +68,12 @@ def steps_of(lowered: Lowered, points: list[HookPoint]) -> Steps:
         while todo and todo[0].node <= op.node:
             steps.append(("point", todo.pop(0).index))
         steps.append(("op", number))
-    assert not todo, "a hook point behind the last operator has nothing to save"
-    return steps
+    return steps + [("point", point.index) for point in todo]
 
 
-def place(lowered: Lowered, points: list[HookPoint], steps: Steps) -> Memory:
-    """The best plan that the search finds, judged by the validator."""
-    task = _best_task(_Lives(lowered, points, steps))
+def place(lowered: Lowered, points: list[HookPoint], steps: Steps, keep: int = KEEP_BYTES) -> Memory:
+    """The best plan that the search finds, judged by the validator. ``keep``: bytes that hooks own from run to run."""
+    task = _best_task(_Lives(lowered, points, steps, keep))
     solution = plan.solve(task.problem)
     roomy = _with_room(task)
     if roomy.room:
@@ -79,9 +82,37 @@ def place(lowered: Lowered, points: list[HookPoint], steps: Steps) -> Memory:
             task, solution = roomy, larger
     plan_validator.validate(task.problem, solution)
     offsets = dict(solution.offsets)
-    offsets.update({n: offsets[task.top(n)] for n in lowered.tensors if task.top(n) in offsets})
     lifetimes = {b.name: (b.start, b.end, b.size) for b in task.problem.buffers}
+    for point in points:
+        start, end, _ = lifetimes[scratch_name(point)]
+        other = {task.top(point.skip[1])} if point.skip else set()
+        at, size = _largest_hole(offsets, lifetimes, start, solution.size, scratch_name(point), other)
+        offsets[scratch_name(point)], lifetimes[scratch_name(point)] = at, (start, end, size)
+    offsets.update({n: offsets[task.top(n)] for n in lowered.tensors if task.top(n) in offsets})
     return Memory(offsets, solution.size, solution.lower_bound, solution.proven_optimal, lifetimes)
+
+
+def _largest_hole(
+    offsets: dict[str, int],
+    lifetimes: dict[str, tuple[int, int, int]],
+    step: int,
+    size: int,
+    own: str,
+    apart: set[str],
+) -> tuple[int, int]:
+    """(offset, bytes) of the largest stretch that nothing but `own` needs in this step, and nothing of `apart` ever: a
+    hook may as well have all of it."""
+    taken = sorted(
+        (offsets[name], offsets[name] + count)
+        for name, (start, end, count) in lifetimes.items()
+        if name != own and (start <= step < end or name in apart)
+    )
+    holes, at = [], 0
+    for start, end in [*taken, (size, size)]:
+        first = -(-at // ALIGN) * ALIGN
+        holes.append((first, start - first))
+        at = max(at, end)
+    return max(holes, key=lambda hole: hole[1])
 
 
 def arena_bytes(lowered: Lowered, points: list[HookPoint]) -> tuple[int, int]:
@@ -94,8 +125,8 @@ def arena_bytes(lowered: Lowered, points: list[HookPoint]) -> tuple[int, int]:
 class _Lives:
     """First and last step in which the bytes of each tensor are needed; views count as what they view."""
 
-    def __init__(self, lowered: Lowered, points: list[HookPoint], steps: Steps) -> None:
-        self.lowered, self.points, self.steps = lowered, points, steps
+    def __init__(self, lowered: Lowered, points: list[HookPoint], steps: Steps, keep: int = KEEP_BYTES) -> None:
+        self.lowered, self.points, self.steps, self.keep = lowered, points, steps, keep
         self.first: dict[str, int] = {}
         self.last: dict[str, int] = {}
         self.outputs = {root(lowered.aliases, p.tensor) for p in lowered.graph.outputs}
@@ -175,7 +206,7 @@ class _Task:
             sizes[self.top(name)] = max(sizes.get(self.top(name), 0), tensor.size)
         buffers = [plan.Buffer(n, sizes[n], *self.span[n]) for n in sizes if n in self.span]
         if self.lives.points:
-            buffers.append(plan.Buffer(KEEP, KEEP_BYTES, 0, len(self.lives.steps)))
+            buffers.append(plan.Buffer(KEEP, self.lives.keep, 0, len(self.lives.steps)))
         classes = classes_of(lowered)
         for step, (kind, index) in enumerate(self.lives.steps):
             if kind == "point":

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ from dhn_kit import records, trailer
 from dhn_kit.errors import DhnError
 from dhn_kit.graph import Graph, Port, Quant, Tensor
 from dhn_kit.hookpoints import find_points
-from dhn_kit.hooks import HookPoint
-from dhn_kit.kernels import load_architecture
+from dhn_kit.hooks import PACKED_KINDS, HookPoint
+from dhn_kit.kernels import kernels_for_kinds, load_architecture
 from dhn_kit.latency import LatencyModel
 from dhn_kit.lower import Lowered, Op, Operand, lower
 from dhn_kit.memory import (
@@ -103,26 +103,30 @@ def pack(
     graph: Graph,
     arch: str = "ref",
     points: list[HookPoint] | None = None,
-    hooks: bool = True,
+    hooks: bool | Collection[str] = True,
     *,
     latency: LatencyModel | None = None,
     policy: Policy | None = None,
     bands: int = 0,
+    keep: int = KEEP_BYTES,
 ) -> Pack:
     """Pack a quantised graph for a kernel architecture: lower, order, choose kernels, plan, write.
 
-    ``hooks=False`` leaves hook points out (for comparison only). ``latency`` is the board's; without it a coarse rule
-    guesses which kernels are the fast ones. ``bands`` runs the first operators in so many bands of rows (`patch`);
-    DhnError if that saves nothing.
+    ``hooks`` names the kinds that need something in the pack (`hooks.PACKED_KINDS`): kernels that bundles may name, or
+    variants of layers. False leaves hook points out (for comparison only). ``latency`` is the board's; without it a
+    coarse rule guesses which kernels are the fast ones. ``bands`` runs the first operators in so many bands of rows
+    (`patch`); DhnError if that saves nothing. ``keep``: arena bytes that hooks own from run to run.
     """
+    kinds = _kinds(hooks)
     if points is None:
-        points = find_points(graph) if hooks else []
+        points = find_points(graph) if hooks is not False else []
     lowered = reorder(lower(graph), points)
-    plain = _packed(lowered, points, arch, latency, policy)
+    made = _Made(arch, latency, policy, kinds, max(keep, records.ENVIRONMENT))
+    plain = _packed(lowered, points, made)
     if not bands:
         return plain
     assert plain.lowered is not None
-    found = [(p, _packed(p.lowered, p.points, arch, latency, policy)) for p in patch(plain.lowered, points, bands)]
+    found = [(p, _packed(p.lowered, p.points, made)) for p in patch(plain.lowered, points, bands)]
     least = min((packed.arena_bytes for _, packed in found), default=plain.arena_bytes)
     if least >= plain.arena_bytes:
         raise DhnError(f"'{graph.name}' needs no less RAM in {bands} bands; try another number, or none")
@@ -133,14 +137,33 @@ def pack(
     return best
 
 
-def _packed(
-    lowered: Lowered, points: list[HookPoint], arch: str, latency: LatencyModel | None, policy: Policy | None
-) -> Pack:
+@dataclass(frozen=True)
+class _Made:
+    """For what a pack is made."""
+
+    arch: str
+    latency: LatencyModel | None = None
+    policy: Policy | None = None
+    kinds: tuple[str, ...] = ()
+    keep: int = KEEP_BYTES
+
+
+def _kinds(hooks: bool | Collection[str]) -> tuple[str, ...]:
+    wanted = () if isinstance(hooks, bool) else tuple(hooks)
+    unknown = [k for k in wanted if k not in PACKED_KINDS]
+    if unknown:
+        raise DhnError(f"no pack is made for hooks of kind '{unknown[0]}'; choose from {', '.join(PACKED_KINDS)}")
+    return tuple(k for k in PACKED_KINDS if k in wanted)
+
+
+def _packed(lowered: Lowered, points: list[HookPoint], made: _Made) -> Pack:
     graph = lowered.graph
-    lowered, choices = choose(lowered, arch, latency, policy, points)
+    lowered, choices = choose(lowered, made.arch, made.latency, made.policy, points)
     steps = steps_of(lowered, points)
-    memory = place(lowered, points, steps)
-    data = write_main(lowered, points, steps, memory, flavour=load_architecture(arch).flavour)
+    memory = place(lowered, points, steps, made.keep)
+    flavour = load_architecture(made.arch).flavour
+    linked = [k.id for k in kernels_for_kinds(made.arch, made.kinds)] if points else []
+    data = write_main(lowered, points, steps, memory, flavour=flavour, linked=linked)
     ops = [_op_info(o, c) for o, c in zip(lowered.ops, choices, strict=True)]
     return Pack(
         data,
@@ -155,7 +178,11 @@ def _packed(
         steps,
         memory.lower_bound,
         graph.source,
-        {"writers": _writers(lowered)},
+        {
+            "writers": _writers(lowered),
+            "kinds": list(made.kinds),
+            "latency": made.latency.board if made.latency else "",
+        },
         memory.proven_optimal,
         lowered,
     )
@@ -277,8 +304,12 @@ def write_main(
     memory: Memory,
     extra: Extra | None = None,
     flavour: int = 0,
+    linked: Sequence[int] = (),
 ) -> bytes:
-    """The device's bytes of a main pack whose tensors have their places."""
+    """The device's bytes of a main pack whose tensors have their places.
+
+    ``linked``: kernels that its kernel table names for bundles only.
+    """
     offsets = memory.offsets
     pool = ConstPool(records.HEADER.size)
     kernels: list[int] = []
@@ -298,6 +329,7 @@ def write_main(
     for port in (*lowered.graph.inputs, *lowered.graph.outputs):
         image += _io_record(lowered.tensors[port.tensor], offsets)
     header["kernels"] = len(image)
+    kernels += [k for k in linked if k not in kernels]
     image += b"".join(k.to_bytes(2, "little") for k in kernels)
     return finish(
         image,
@@ -309,7 +341,7 @@ def write_main(
         output_count=len(lowered.graph.outputs),
         point_count=len(points),
         keep=offsets.get(KEEP, 0),
-        keep_bytes=KEEP_BYTES if points else 0,
+        keep_bytes=memory.lifetimes[KEEP][2] if points else 0,
         **header,
     )
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import struct
 
 from dhn_kit import records
 from dhn_kit.kernels import reference_kernels
@@ -26,8 +27,12 @@ def poisoned(plain: Pack) -> Pack:
         """(kernel id, arena offset, parameters) of what comes before a step."""
         return [(fill.id, start, records.FILL.pack(count=end - start, value=GARBAGE)) for start, end in holes[step]]
 
+    header = plain.header
+    linked = struct.unpack_from(f"<{header['kernel_count']}H", plain.data, header["kernels"])
     places = (plain.offsets, plain.arena_bytes, plain.arena_lower_bound, plain.arena_proven, plain.lifetimes)
-    data = write_main(plain.lowered, plain.points, plain.steps, Memory(*places), fills, flavour=plain.header["flavour"])
+    data = write_main(
+        plain.lowered, plain.points, plain.steps, Memory(*places), fills, flavour=plain.header["flavour"], linked=linked
+    )
     return dataclasses.replace(plain, data=data)
 
 

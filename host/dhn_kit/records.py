@@ -9,11 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 MAGIC = 0x314E4844
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 KIND_MAIN, KIND_HOOKS = 1, 2
 REF_CONST = 0x80000000
 INSTR_RUN, INSTR_POINT, INSTR_END = 0, 1, 2
-ACTIONS = {"exit": 1, "skip": 2}
+ACTIONS = {"exit": 1, "skip": 2, "select": 3, "mask": 4, "reuse": 5, "blend": 6}
+MASK_GROUPS = 1
+#: Bytes at the start of `keep` that describe the surroundings, one per channel.
+ENVIRONMENT = 16
+#: Most hooks of a bundle and most selections of a pack, group 0 included.
+MAX_HOOKS, MAX_GROUPS = 32, 64
 DECIDE = {"value": 0, "margin": 1}
 #: Offsets inside the header: CRC-32 covers [16, bytes), the hash [48, bytes).
 CRC_FROM, HASH_FROM = 16, 48
@@ -68,10 +73,13 @@ HEADER = _record(
     "dhn_header_t",
     "magic:I version:H kind:B flavour:B bytes:I crc32:I hash:16s bound_to:16s arena_bytes:I kernels:I io:I program:I"
     " program_bytes:I points:I hooks:I kernel_count:H input_count:H output_count:H point_count:H hook_count:H"
-    " operating_points:H bundle_version:I keep:I keep_bytes:I reserved:2I",
+    " operating_points:H bundle_version:I keep:I keep_bytes:I policies:I ranges:I policy_count:H range_count:H"
+    " group_count:H reserved:H",
 )
 IO_TENSOR = _record("dhn_io_tensor_t", "ref:I bytes:I h:H w:H c:H zero_point:h scale:f")
-INSTR = _record("dhn_instr_t", "bytes:H kind:B kernel:B index:H reserved:H in0:I in1:I out:I scratch:I scratch_bytes:I")
+INSTR = _record(
+    "dhn_instr_t", "bytes:H kind:B kernel:B index:H group:B variant:B in0:I in1:I out:I scratch:I scratch_bytes:I"
+)
 POINT = _record(
     "dhn_point_t",
     "instr:I tap:I tap_scale:f tap_zero_point:h tap_h:H tap_w:H tap_c:H window_h:H window_w:H scratch:I scratch_bytes:I"
@@ -79,8 +87,11 @@ POINT = _record(
 )
 HOOK = _record(
     "dhn_hook_t",
-    "point:H action:B decide:B program:I then:I score:I score_count:I answer:I answer_bytes:I thresholds:I",
+    "point:H action:B decide:B program:I then:I otherwise:I score:I score_count:I answer:I answer_bytes:I thresholds:I"
+    " group:B variant:B flags:H",
 )
+POLICY = _record("dhn_policy_t", "point:H channel:B low:b high:b reserved:3B")
+RANGE = _record("dhn_range_t", "kind:B index:B operating_point:H low:i high:i")
 _CONV = (
     "in_h:H in_w:H in_c:H out_h:H out_w:H out_c:H kh:H kw:H stride_h:H stride_w:H dilation_h:H dilation_w:H pad_t:H"
     " pad_l:H groups:H reserved:H in_zp:h out_zp:h act_min:h act_max:h weight:I bias:I mult:I shift:I"
@@ -114,6 +125,8 @@ ALL = (
     INSTR,
     POINT,
     HOOK,
+    POLICY,
+    RANGE,
     CONV,
     FC,
     BINARY,

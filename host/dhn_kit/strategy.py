@@ -15,7 +15,7 @@ import numpy as np
 from dhn_kit.boards import Board
 from dhn_kit.errors import DhnError
 from dhn_kit.hooks import HookPoint
-from dhn_kit.kernels import Kernel, all_by_name, hook_kernels, load_kernels
+from dhn_kit.kernels import Kernel, all_by_name, load_kernels
 from dhn_kit.latency import LatencyModel
 from dhn_kit.layouts import Unfit
 from dhn_kit.lower import Lowered, Op
@@ -125,12 +125,14 @@ def choose(
     return dataclasses.replace(lowered, ops=ops), choices
 
 
-def choose_for_hooks(lowered: Lowered, arch: str, scratch_budget: int) -> Lowered:
-    """The same ops with the fastest kernels that every firmware of `arch` links."""
+def choose_for_hooks(
+    lowered: Lowered, kernels: Sequence[Kernel], scratch_budget: int, latency: LatencyModel | None = None
+) -> Lowered:
+    """The same ops, each with the fastest of these kernels that covers it."""
     policy = Policy(scratch_budget=scratch_budget)
     ops = []
     for op in lowered.ops:
-        candidates, _ = _candidates(op, hook_kernels(arch), LatencyModel(), policy)
+        candidates, _ = _candidates(op, kernels, latency or LatencyModel(), policy)
         ops.append(min(candidates, key=lambda c: c.cost).op)
     return dataclasses.replace(lowered, ops=ops)
 

@@ -23,7 +23,7 @@ from dhn_kit.pack import Pack
 Int8 = npt.NDArray[np.int8]
 Mode = Literal["gated", "shadow", "detached"]
 MODES = {"gated": 0, "shadow": 1, "detached": 2}
-MAX_HOOKS = 16
+MAX_HOOKS = records.MAX_HOOKS
 #: What surrounds the arena during tests, and is checked after each batch.
 GUARD_BYTES = 64
 

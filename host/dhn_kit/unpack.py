@@ -37,8 +37,8 @@ class Unpacked:
     program: list[Instruction]
     points: list[Fields]
     hooks: list[Fields]
-    #: per hook: the instructions that decide, and those that run when it acts
-    hook_programs: list[tuple[list[Instruction], list[Instruction]]]
+    #: per hook: the instructions that decide, those that run when it acts, and those that run when it does not
+    hook_programs: list[tuple[list[Instruction], list[Instruction], list[Instruction]]]
 
     def constant(self, offset: int, size: int) -> bytes:
         return self.data[offset : offset + size]
@@ -66,6 +66,7 @@ def unpack(data: bytes) -> Unpacked:
             (
                 _program(image, hook["program"], kernels),
                 _program(image, hook["then"], kernels) if hook["then"] else [],
+                _program(image, hook["otherwise"], kernels) if hook["otherwise"] else [],
             )
             for hook in hooks
         ],

@@ -164,10 +164,10 @@ TWIN_API int twin_kernel(uint32_t id, const void *params, const int8_t *in0, con
 TWIN_API uint32_t twin_sizeof(uint32_t which)
 {
     static const uint32_t sizes[] = {
-        sizeof(dhn_header_t), sizeof(dhn_io_tensor_t), sizeof(dhn_instr_t),     sizeof(dhn_point_t),
-        sizeof(dhn_hook_t),   sizeof(dhn_conv_t),      sizeof(dhn_fc_t),        sizeof(dhn_binary_t),
-        sizeof(dhn_pool_t),   sizeof(dhn_mean_t),      sizeof(dhn_lut_t),       sizeof(dhn_softmax_t),
-        sizeof(dhn_copy_t),   sizeof(dhn_fill_t),      sizeof(dhn_add_table_t), sizeof(dhn_conv_masked_t),
-        DHN_MAX_HOOKS};
+        sizeof(dhn_header_t),    sizeof(dhn_io_tensor_t),   sizeof(dhn_instr_t), sizeof(dhn_point_t),
+        sizeof(dhn_hook_t),      sizeof(dhn_policy_t),      sizeof(dhn_range_t), sizeof(dhn_conv_t),
+        sizeof(dhn_fc_t),        sizeof(dhn_binary_t),      sizeof(dhn_pool_t),  sizeof(dhn_mean_t),
+        sizeof(dhn_lut_t),       sizeof(dhn_softmax_t),     sizeof(dhn_copy_t),  sizeof(dhn_fill_t),
+        sizeof(dhn_add_table_t), sizeof(dhn_conv_masked_t), DHN_MAX_HOOKS};
     return (which < sizeof sizes / sizeof sizes[0]) ? sizes[which] : 0u;
 }

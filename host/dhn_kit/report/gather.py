@@ -42,7 +42,7 @@ def gather_file(
 
     programs = unpack(file.data).hook_programs
     stages = []
-    for hook, (decide, act) in zip(file.hooks, programs, strict=True):
+    for hook, (decide, act, _) in zip(file.hooks, programs, strict=True):
         point = pack.points[hook["point"]]
         skips = hook["action"] == "skip" and point.skip is not None
         saved = costs.between(point.node, point.skip[2]) if skips and point.skip else 0.0

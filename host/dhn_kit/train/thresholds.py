@@ -5,12 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from dhn_kit.hooks import NEVER
+from dhn_kit.hooks import NEVER, Action
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -29,7 +28,7 @@ class Stage:
     """One hook in program order, with costs in instructions."""
 
     name: str
-    action: Literal["exit", "skip"]
+    action: Action
     reach: float  #: main network's cost before the hook's point
     decide: float
     act: float

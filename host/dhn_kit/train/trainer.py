@@ -143,7 +143,7 @@ def _fit_hooks(pack: Pack, hook: Split, costs: Costs, options: Options) -> _Trai
     values: list[Ints] = []
     wrong = []
     silent = np.zeros((len(paths), len(hook)), bool)
-    for point in pack.points:
+    for point in (p for p in pack.points if not p.final):
         if "exit" in options.actions:
             left = sum(o.macs for o in pack.ops if o.node >= point.node)
             weights = exits.most_weights(left, options.slot_bytes)
