@@ -6,6 +6,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy.typing as npt
 
 from dhn_kit.board_client import BoardClient, SamplerPolicy
 from dhn_kit.boards import Board
-from dhn_kit.bundle import BundleFile
+from dhn_kit.bundle import BundleFile, check_binding, load_bundle
 from dhn_kit.errors import DhnError
 from dhn_kit.hooks import promises
 from dhn_kit.latency import load_latency
@@ -23,6 +24,7 @@ from dhn_kit.samples import Sample
 from dhn_kit.store import SampleStore
 from dhn_kit.train.certify import predicted_costs
 from dhn_kit.train.data import Split, sample_name, split_from_samples
+from dhn_kit.train.heads import Head, Method, unpacked
 from dhn_kit.train.trainer import Options, TrainResult, train
 
 Int8 = npt.NDArray[np.int8]
@@ -124,12 +126,13 @@ def divide(samples: Sequence[Sample], share: float, seed: int = 0) -> tuple[list
 def splits(pack: Pack, samples: Sequence[Sample], share: float = 0.6) -> tuple[Split, Split]:
     """Training and calibration splits of a store's samples."""
     training, calibration = divide(samples, share)
-    return split_of(pack, training), split_of(pack, calibration)
+    return split_of(pack, training, sought=True), split_of(pack, calibration)
 
 
-def split_of(pack: Pack, samples: Sequence[Sample]) -> Split:
-    """Samples as a split. Their inputs, which travel as plain bytes, get the network's shape again."""
-    split = split_from_samples(samples, pack.points)
+def split_of(pack: Pack, samples: Sequence[Sample], sought: bool = False) -> Split:
+    """Samples as a split, for training with those that the board ``sought``. Their inputs, which travel as plain bytes,
+    get the network's shape again."""
+    split = split_from_samples(samples, pack.points, sought=sought)
     if split.input is not None:
         split.input = split.input.reshape(len(split), *pack.tensors[pack.inputs[0].tensor].shape)
     return split
@@ -142,6 +145,27 @@ def train_from_store(
     hook, calibration = splits(pack, store.load(pack.hash), calibration_share)
     options = replace(options, slot_bytes=board.hook_flash.slot_bytes)
     return train(pack, hook, calibration, predicted_costs(pack, load_latency(board.name)), options)
+
+
+#: What `--method` takes.
+METHODS: dict[str, tuple[Method, ...]] = {"bp": ("bp",), "ff": ("ff",), "both": ("bp", "ff")}
+
+
+def methods_for(name: str) -> tuple[Method, ...]:
+    """How heads learn, by a name on the command line. DhnError for an unknown one."""
+    if name not in METHODS:
+        raise DhnError(f"training method '{name}' is unknown; choose one of {', '.join(METHODS)}")
+    return METHODS[name]
+
+
+def heads_of(pack: Pack, path: Path) -> dict[str, Head]:
+    """The heads of an earlier bundle of the same pack, to go on from. DhnError where it has none."""
+    earlier = load_bundle(path)
+    check_binding(pack, earlier, path)
+    kept = earlier.report.get("heads")
+    if not kept:
+        raise DhnError(f"{path} holds no heads to go on from; train without --from")
+    return {name: unpacked(layers) for name, layers in kept.items()}
 
 
 def options_for(risk: float, delta: float, actions: str, seed: int, version: int) -> Options:

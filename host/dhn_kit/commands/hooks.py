@@ -66,11 +66,18 @@ def _train_result(result: TrainResult) -> dict[str, Any]:
         "operating_points": points,
         "dropped": [{"name": d.name, "reason": d.reason} for d in result.dropped],
         "refused": {f"{risk:g}": why for risk, why in result.refused.items()},
+        "methods": [{**vars(t), "seconds": round(t.seconds, 3)} for t in result.trials],
+        "seconds": {stage: round(s, 3) for stage, s in result.seconds.items()},
     }
 
 
 def _show_training(result: dict[str, Any]) -> None:
     rows = ((p["name"], f"{p['epsilon']:.2%}", f"{p['risk_bound']:.2%}", p["n"]) for p in result["operating_points"])
+    if len({t["method"] for t in result["methods"]}) > 1:
+        shown = (
+            (t["head"], t["method"], t["hidden"], f"{t['agreement']:.2%}", t["seconds"]) for t in result["methods"]
+        )
+        console.table("Methods", ("head", "method", ">hidden", ">out-of-fold agreement", ">seconds"), shown)
     console.table("Operating points", ("name", ">risk allowed", ">risk bound", ">samples"), rows)
     for dropped in result["dropped"]:
         console.line(f"dropped {dropped['name']}: {dropped['reason']}")
@@ -146,7 +153,21 @@ def train(
     risk: Risk = 0.01,
     delta: Delta = 0.05,
     actions: Actions = "exit,skip",
-    version: Annotated[int, typer.Option("--version", min=1, help="Number of the bundle; boards take only newer.")] = 1,
+    version: Annotated[
+        int | None, typer.Option("--version", min=1, help="Number of the bundle; boards take only newer.")
+    ] = None,
+    method: Annotated[
+        str,
+        typer.Option(
+            "--method", help="How heads learn: bp, ff (Forward-Forward) or both, of which the better is kept."
+        ),
+    ] = "bp",
+    start: Annotated[
+        Path | None, typer.Option("--from", metavar="HOOKS.DHN", help="Go on from the heads of this earlier bundle.")
+    ] = None,
+    survivors: Annotated[
+        float, typer.Option("--survivors", min=0.0, help="Extra weight of inputs that earlier exits would not let go.")
+    ] = 0.0,
     seed: Seed = 0,
     board: options.Board = None,
     json: options.Json = False,
@@ -159,15 +180,26 @@ def train(
     Examples:
       dhn-kit train model.dhn samples.db -o hooks.dhn
       dhn-kit train model.dhn samples.db --risk 0.005 --delta 0.01 --actions exit
+      dhn-kit train model.dhn samples.db --method both
+      dhn-kit train model.dhn samples.db --from hooks.dhn -o newer.dhn
     """
+    from dataclasses import replace
+
     from dhn_kit import workflow
-    from dhn_kit.bundle import save_bundle
+    from dhn_kit.bundle import load_bundle, save_bundle
     from dhn_kit.pack import load_pack
     from dhn_kit.store import SampleStore
 
     target, packed = load_target(board), load_pack(pack)
     writable_file(output)
-    chosen = workflow.options_for(risk, delta, actions, seed, version)
+    earlier = workflow.heads_of(packed, start) if start else {}
+    number = version or (load_bundle(start).version + 1 if start else 1)
+    chosen = replace(
+        workflow.options_for(risk, delta, actions, seed, number),
+        methods=workflow.methods_for(method),
+        start=earlier,
+        survivors=survivors,
+    )
     with SampleStore(existing_file(store)) as samples, console.busy("training"):
         result = workflow.train_from_store(packed, target, samples, chosen)
     file = _trained(packed, result)

@@ -27,6 +27,10 @@ Floats = npt.NDArray[np.float64]
 CONTENT = 0x80000000
 #: Reasons that do not look at the input, so that a sample kept for one of them is a fair draw.
 UNBIASED = Reason.REQUESTED | Reason.FULL_RUN | Reason.EVERY_NTH
+#: Reasons that look for something: what they keep beside a fair draw teaches, but proves nothing.
+SOUGHT = Reason.UNCERTAIN | Reason.DRIFT
+#: Largest weight of a sample in training, as a multiple of the median.
+MOST_WEIGHT = 20.0
 #: Strength of the random warps, as a share of the input's extent: about what a hand-held sensor varies by.
 WARP = 0.12
 SHIFT = 0.05
@@ -54,6 +58,20 @@ class Split:
         return np.asarray(np.argmax(self.output, axis=1), np.int64)
 
     @property
+    def weight(self) -> npt.NDArray[np.float32]:
+        """(N,), mean 1: of how many inferences each sample speaks, 1 / propensity, so that what a sampler prefers does
+        not count more. Weights end at MOST_WEIGHT times the median: beyond that a few samples would drown all
+        others.
+
+        Horvitz, Thompson 1952, "A generalization of sampling without replacement from a finite universe".
+        """
+        if self.propensity is None:
+            return np.ones(len(self), np.float32)
+        w = 1 / np.maximum(self.propensity, 1e-9)
+        w = np.minimum(w, MOST_WEIGHT * np.median(w))
+        return np.asarray(w / w.mean(), np.float32)
+
+    @property
     def hash(self) -> str:
         """Names the split: SHA-256 over tags and inputs, or features where inputs were not kept."""
         return risk.split_hash(self.tags, *([self.input] if self.input is not None else self.features))
@@ -69,14 +87,20 @@ def split_from_inputs(
 
 
 def split_from_samples(
-    samples: Sequence[Sample], points: Sequence[HookPoint], inputs: Mapping[int, Int8] | None = None
+    samples: Sequence[Sample],
+    points: Sequence[HookPoint],
+    inputs: Mapping[int, Int8] | None = None,
+    sought: bool = False,
 ) -> Split:
     """Samples of full runs that were kept for a reason which does not look at the input.
+
+    With ``sought``, for training, also those that the board looked for and that no hook stopped: they hold the full
+    network's answer too. Fair draws of such inputs then step back, so that `Split.weight` counts each input once.
 
     ``inputs`` gives the canonical int8 input of a tag, where the host played it itself. A tag that was sampled
     several times counts once, so that no input weighs more than another. Raises DhnError when nothing is left.
     """
-    usable = [s for s in samples if s.reason & UNBIASED and (s.full_run or s.bundle_version == 0)]
+    usable = [s for s in samples if (_sought(s) if sought and _is_sought(s) else _fair(s))]
     usable = [s for s in usable if len(s.features) == len(points) and all(f is not None for f in s.features)]
     usable = list({(s.tag if s.tag != UNTAGGED else ~k): s for k, s in enumerate(usable)}.values())
     if not usable:
@@ -94,6 +118,20 @@ def split_from_samples(
         [sample_name(s) for s in usable],
         np.array([s.propensity for s in usable], np.float64),
     )
+
+
+def _fair(sample: Sample) -> bool:
+    return bool(sample.reason & UNBIASED) and (sample.full_run or sample.bundle_version == 0)
+
+
+def _is_sought(sample: Sample) -> bool:
+    """The board keeps every such inference: a hook hesitated or a feature drifted, and no hook acted (in a full run:
+    would have). That follows from the input alone, so that exactly one of two designs has to cover it."""
+    return bool(sample.reason & SOUGHT) and not sample.reason & Reason.REQUESTED and 2 not in sample.decisions
+
+
+def _sought(sample: Sample) -> bool:
+    return not sample.full_run or sample.bundle_version == 0
 
 
 def sample_name(sample: Sample) -> int:

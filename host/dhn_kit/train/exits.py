@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -12,22 +13,26 @@ import numpy.typing as npt
 from dhn_kit.graph import Graph, Quant
 from dhn_kit.hooks import HookPoint
 from dhn_kit.train import heads
-from dhn_kit.train.heads import Floats, Int8, Ints, Recipe
+from dhn_kit.train.heads import Floats, Head, Int8, Ints, Method, Recipe
 
 #: Weight decay of a linear head and of one with a hidden layer: larger values cost agreement, smaller gain none.
-DECAYS = {0: 0.1, 8: 0.03, 16: 0.03, 32: 0.03, 64: 0.03}
+DECAYS = {0: 0.1, 8: 0.03, 16: 0.03, 32: 0.03, 64: 0.03, 128: 0.03}
+#: The widest hidden layer that is chosen unless others are asked for.
+WIDEST = 64
 #: A head may cost this share of the multiply-accumulates that are left behind its point.
 HEAD_SHARE = 0.1
 
 
 @dataclass
 class Pool:
-    """Training rows: the N samples first, then warped copies. ``group`` says whose copy a row is."""
+    """Training rows: the N samples first, then warped copies. ``group`` says whose copy a row is, ``weight`` (N,) of
+    how many inputs a sample speaks."""
 
     features: list[Int8]
     target: Floats
     group: Ints
     fold: Ints  #: (N,) the part of the cross-fit that a sample is left out of
+    weight: Floats
 
     @property
     def n(self) -> int:
@@ -48,6 +53,27 @@ class OutputKind:
     centre: float  #: mean of the full network's logits
 
 
+@dataclass(frozen=True)
+class Trial:
+    """How one method did on one head: the share of out-of-fold answers that equal the full network's, and the time."""
+
+    head: str
+    method: Method
+    hidden: int
+    agreement: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Brief:
+    """What a head may be. ``weights``: how many it may have; ``start``: an earlier head to go on from."""
+
+    weights: int
+    methods: tuple[Method, ...] = ("bp",)
+    start: Head | None = None
+    widths: tuple[int, ...] | None = None  #: hidden layers to choose from (0: none); None: none or the widest
+
+
 @dataclass
 class ExitFit:
     """A quantised head and its out-of-fold margins (P, N) in int8 steps, with the arg max (P, N), per path."""
@@ -58,6 +84,8 @@ class ExitFit:
     recipe: Recipe
     margins: Ints
     choices: Ints
+    head: Head
+    trials: list[Trial]
 
 
 def most_weights(macs_left: int, slot_bytes: int) -> int:
@@ -65,15 +93,26 @@ def most_weights(macs_left: int, slot_bytes: int) -> int:
     return min(int(HEAD_SHARE * macs_left), slot_bytes // 3)
 
 
-def fit_exit(pool: Pool, point: HookPoint, kind: OutputKind, paths: Sequence[Int8], weights: int) -> ExitFit:
+def fit_exit(pool: Pool, point: HookPoint, kind: OutputKind, paths: Sequence[Int8], brief: Brief) -> ExitFit:
     """Chooses a recipe on one fold, cross-fits it, trains the final head on all rows and quantises it.
 
-    ``paths[p]`` (N, F) are the point's features when the skips of path p have acted; path 0 is none. A sample's margin
+    ``paths[p]`` (N, F) are the point's features when the hooks of path p have acted; path 0 is none. A sample's margin
     comes from the head that never saw it (nor its warped copies), so that thresholds are tuned on honest scores.
+    With several methods the one whose out-of-fold answers agree most with the full network's is kept.
     """
+    fits = [_fit_by(method, pool, point, kind, paths, brief) for method in brief.methods]
+    best = max(fits, key=lambda fit: fit.trials[0].agreement)
+    return replace(best, trials=[trial for fit in fits for trial in fit.trials])
+
+
+def _fit_by(
+    method: Method, pool: Pool, point: HookPoint, kind: OutputKind, paths: Sequence[Int8], brief: Brief
+) -> ExitFit:
+    began = time.perf_counter()
     x = point.tap_quant.dequantize(pool.features[point.index])
-    recipe = _choose(pool, x, weights)
-    final = heads.centred(heads.fit(x, pool.target, recipe))
+    weight = pool.weight[pool.group]
+    recipe = _choose(pool, x, brief, method)
+    final = heads.centred(heads.fit(x, pool.target, recipe, weight, brief.start))
     factor, centre = 1.0, 0.0
     if not kind.probabilities:
         centre = kind.centre
@@ -87,10 +126,15 @@ def fit_exit(pool: Pool, point: HookPoint, kind: OutputKind, paths: Sequence[Int
     scores = np.zeros((len(paths), pool.n, kind.classes), np.int64)
     for fold in range(int(pool.fold.max()) + 1):
         rows, own = pool.parts(fold)
-        head = heads.moved(heads.centred(heads.fit(x[rows], pool.target[rows], recipe)), factor, centre)
+        head = heads.fit(x[rows], pool.target[rows], recipe, weight[rows], brief.start)
+        head = heads.moved(heads.centred(head), factor, centre)
         for p, features in enumerate(paths):
             scores[p, own] = quant.quantize(head(point.tap_quant.dequantize(features[own])))
-    return ExitFit(point, net, answer, recipe, margin(scores), scores.argmax(axis=2))
+    choices = scores.argmax(axis=2)
+    right = choices[0] == pool.target[: pool.n].argmax(axis=1)
+    seconds = time.perf_counter() - began
+    trial = Trial(name, method, recipe.hidden, float(np.average(right, weights=pool.weight)), seconds)
+    return ExitFit(point, net, answer, recipe, margin(scores), choices, final, [trial])
 
 
 def margin(scores: npt.NDArray[np.integer]) -> Ints:
@@ -99,17 +143,33 @@ def margin(scores: npt.NDArray[np.integer]) -> Ints:
     return np.asarray(top[..., -1] - top[..., -2], np.int64)
 
 
-def _choose(pool: Pool, x: Floats, weights: int) -> Recipe:
-    """Linear or the widest hidden layer of at most that many weights: what has less cross-entropy on the first fold."""
+def _choose(pool: Pool, x: Floats, brief: Brief, method: Method) -> Recipe:
+    """Linear or the widest affordable hidden layer (or the widths asked for): least cross-entropy on the first fold.
+
+    A head that goes on from an earlier one keeps its width.
+    """
     rows, own = pool.parts(0)
     classes = pool.target.shape[1]
-    affordable = [h for h in DECAYS if h and h * (x.shape[1] + classes) <= weights]
-    recipes = [Recipe(h, DECAYS[h]) for h in (0, *affordable[-1:])]
+    if brief.start is not None and brief.start.layers[0][0].shape[0] == x.shape[1]:
+        hidden = len(brief.start.layers[0][1]) if len(brief.start.layers) > 1 else 0
+        return _recipe(hidden, method)
+    affordable = [h for h in DECAYS if h and h * (x.shape[1] + classes) <= brief.weights]
+    usual = [h for h in affordable if h <= WIDEST]
+    widths = (0, *usual[-1:]) if brief.widths is None else [h for h in brief.widths if h in (0, *affordable)]
+    recipes = [_recipe(h, method) for h in widths or (0,)]
+    if len(recipes) == 1:
+        return recipes[0]
+    weight = pool.weight[pool.group]
 
     def loss(recipe: Recipe) -> float:
-        return heads.cross_entropy(heads.fit(x[rows], pool.target[rows], recipe), x[own], pool.target[own])
+        head = heads.fit(x[rows], pool.target[rows], recipe, weight[rows])
+        return heads.cross_entropy(head, x[own], pool.target[own], pool.weight[own])
 
     return min(recipes, key=loss)
+
+
+def _recipe(hidden: int, method: Method) -> Recipe:
+    return Recipe(hidden, DECAYS.get(hidden, DECAYS[64]), method=method)
 
 
 def folds(n: int, count: int, seed: int) -> Ints:
@@ -117,8 +177,20 @@ def folds(n: int, count: int, seed: int) -> Ints:
     return np.random.default_rng(seed).permutation(np.arange(n, dtype=np.int64) % count)
 
 
-def pool_of(features: Sequence[Int8], target: Floats, n: int, copies: int, fold: Ints) -> Pool:
+def pool_of(features: Sequence[Int8], target: Floats, weight: Floats, copies: int, fold: Ints) -> Pool:
     """Rows in the order samples, first warped copies, second warped copies, ..."""
-    group = np.tile(np.arange(n, dtype=np.int64), 1 + copies)
+    group = np.tile(np.arange(len(weight), dtype=np.int64), 1 + copies)
     assert len(group) == len(target)
-    return Pool(list(features), target, group, fold)
+    return Pool(list(features), target, group, fold, weight)
+
+
+def survivors(pool: Pool, margins: Ints, wrong: npt.NDArray[np.bool_], extra: float) -> Pool:
+    """The same rows for later heads: inputs that this exit would not let go weigh 1 + extra times as much.
+
+    It lets go what is surer than its surest mistake, out of fold.
+    """
+    if not extra:
+        return pool
+    level = int(margins[wrong].max(initial=-1))
+    weight = pool.weight * np.where(margins > level, 1.0, 1.0 + extra)
+    return replace(pool, weight=np.asarray(weight / weight.mean(), np.float32))

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -124,9 +126,32 @@ def _fresh(features: int, classes: int, recipe: Recipe) -> list[Floats]:
     return parameters
 
 
-def cross_entropy(head: Head, x: Floats, target: Floats) -> float:
-    """Mean over samples, in nats."""
-    return float(-(target * np.log(softmax(head(x)) + 1e-7)).sum(axis=1).mean())
+def packed(head: Head) -> list[dict[str, str]]:
+    """The head as text that a bundle's host part can carry, to go on from: weights in 8 bits, one scale per unit."""
+    layers = []
+    for weight, bias in head.layers:
+        scale = np.maximum(np.abs(weight).max(axis=0), 1e-12).astype("<f4") / np.float32(127)
+        steps = np.rint(weight / scale).astype(np.int8)
+        parts = {"weight": steps.tobytes(), "scale": scale.tobytes(), "bias": bias.astype("<f4").tobytes()}
+        layers.append({name: base64.b64encode(data).decode() for name, data in parts.items()})
+    return layers
+
+
+def unpacked(layers: Sequence[Mapping[str, str]]) -> Head:
+    """What `packed` has written, within half a step of each weight."""
+    found = []
+    for layer in layers:
+        weight, scale, bias = (base64.b64decode(layer[name]) for name in ("weight", "scale", "bias"))
+        scales = np.frombuffer(scale, "<f4").astype(np.float32)
+        steps = np.frombuffer(weight, np.int8).reshape(-1, len(scales))
+        found.append((np.asarray(steps * scales, np.float32), np.frombuffer(bias, "<f4").astype(np.float32)))
+    return Head(found)
+
+
+def cross_entropy(head: Head, x: Floats, target: Floats, weight: Floats | None = None) -> float:
+    """(Weighted) mean over samples, in nats."""
+    each = -(target * np.log(softmax(head(x)) + 1e-7)).sum(axis=1)
+    return float(np.average(each, weights=weight))
 
 
 def centred(head: Head) -> Head:

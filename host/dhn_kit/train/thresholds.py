@@ -49,6 +49,7 @@ class Cascade:
     wrong: Bools
     final_wrong: Bools
     full: float
+    weight: Floats | None = None  #: (N,), mean 1: of how many inputs each sample speaks
 
     @property
     def n(self) -> int:
@@ -133,7 +134,8 @@ class _Search:
         new = [t for t in trials if t not in self.seen]
         if new:
             outcome = simulate(self.c, new)
-            costs, risks = outcome.cost.mean(axis=1).tolist(), outcome.wrong.mean(axis=1).tolist()
+            weight = np.ones(self.c.n) if self.c.weight is None else self.c.weight
+            costs, risks = ((a @ weight / self.c.n).tolist() for a in (outcome.cost, outcome.wrong))
             self.seen.update(zip(new, zip(costs, risks, strict=True), strict=True))
         return [self.seen[t] for t in trials]
 

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from dhn_kit.pack import Pack
 from dhn_kit.train import certify, exits, heads, skips
 from dhn_kit.train.certify import Costs, Judged, predicted_costs, stage, with_thresholds
 from dhn_kit.train.data import Int8, Ints, Split, packed_tags, warped
+from dhn_kit.train.heads import Head
 from dhn_kit.train.thresholds import Candidate, Cascade, Worth, prune, search
 from dhn_kit.twin import Twin
 
@@ -48,6 +50,9 @@ class Options:
     slot_bytes: int = 65536  #: what the bundle must fit
     version: int = 1
     seed: int = 0
+    methods: tuple[heads.Method, ...] = ("bp",)  #: how heads learn; of several the better one is kept, head by head
+    start: Mapping[str, Head] = field(default_factory=dict)  #: heads of an earlier bundle to go on from, by hook name
+    survivors: float = 0.0  #: how much more a sample weighs that no earlier exit would let go
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,21 @@ class TrainResult:
     dropped: list[Dropped]
     refused: dict[float, str]  #: risk target -> why it has no operating point
     full_cost: float
+    trials: list[exits.Trial] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)  #: per stage of training
+
+
+class _Clock:
+    """Where the time of a training went."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._since = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._since
+        self._since = now
 
 
 @dataclass
@@ -77,6 +97,8 @@ class _Trained:
     specs: list[HookSpec]
     cascade: Cascade
     dropped: list[Dropped]
+    trials: list[exits.Trial]
+    heads: dict[str, Head]
 
 
 def train(
@@ -88,20 +110,29 @@ def train(
     """
     costs, options = costs or predicted_costs(pack), options or Options()
     _check(pack, hook, calibration, options)
+    clock = _Clock()
     # Heads are so small that a second BLAS thread mostly waits, and on a busy machine for long.
     with threadpool_limits(limits=1, user_api="blas"):
-        trained = _fit_hooks(pack, hook, costs, options)
+        trained = _fit_hooks(pack, hook, costs, options, clock)
     guarded = trained.cascade.guarded(GUARD)
     sizes = [_bytes(pack, spec) for spec in trained.specs]
     kept, worthless = prune(guarded, options.prune_at, options.least_gain * costs.full, sizes, options.slot_bytes)
     dropped = trained.dropped + [_no_gain(w, costs.full) for w in worthless]
     candidates = _ladder(trained.cascade, kept) if kept else []
+    clock.lap("thresholds")
     if not kept:
         report = _report(options, hook, calibration, [], dropped, {}, [])
         bundle = Bundle([], [], version=options.version, report=report)
-        return TrainResult(bundle, [], dropped, dict.fromkeys(options.risks, "no hook pays"), costs.full)
-    specs = [_tuned(trained.specs[s], candidates, s) for s in kept]
-    return _certified(pack, specs, candidates, calibration, hook, costs, options, dropped)
+        result = TrainResult(bundle, [], dropped, dict.fromkeys(options.risks, "no hook pays"), costs.full)
+    else:
+        specs = [_tuned(trained.specs[s], candidates, s) for s in kept]
+        result = _certified(pack, specs, candidates, calibration, hook, costs, options, dropped)
+    clock.lap("calibration")
+    result.trials, result.seconds = trained.trials, clock.seconds
+    result.bundle.report["trials"] = [vars(t) for t in trained.trials]
+    names = {h.name for h in result.bundle.hooks}
+    result.bundle.report["heads"] = {n: heads.packed(head) for n, head in trained.heads.items() if n in names}
+    return result
 
 
 def _ladder(c: Cascade, kept: Sequence[int]) -> list[Candidate]:
@@ -133,12 +164,15 @@ def _rows(split: Split) -> set[bytes]:
     return {r.tobytes() for r in rows}
 
 
-def _fit_hooks(pack: Pack, hook: Split, costs: Costs, options: Options) -> _Trained:
+def _fit_hooks(pack: Pack, hook: Split, costs: Costs, options: Options, clock: _Clock) -> _Trained:
     tried = _try_skips(pack, hook, costs, options)
     skip_fits, dropped = tried
     paths = _paths(pack, hook, skip_fits)
     kind = _output_kind(pack, hook)
     pool = _pool(pack, hook, kind, options)
+    clock.lap("features")
+    trials: list[exits.Trial] = []
+    trained: dict[str, Head] = {}
     specs: list[HookSpec] = []
     values: list[Ints] = []
     wrong = []
@@ -147,7 +181,11 @@ def _fit_hooks(pack: Pack, hook: Split, costs: Costs, options: Options) -> _Trai
         if "exit" in options.actions:
             left = sum(o.macs for o in pack.ops if o.node >= point.node)
             weights = exits.most_weights(left, options.slot_bytes)
-            fit = exits.fit_exit(pool, point, kind, [p.features[point.index] for p in paths], weights)
+            brief = exits.Brief(weights, options.methods, options.start.get(f"exit at {point.name}"))
+            fit = exits.fit_exit(pool, point, kind, [p.features[point.index] for p in paths], brief)
+            trials += fit.trials
+            trained[fit.net.name] = fit.head
+            pool = exits.survivors(pool, fit.margins[0], fit.choices[0] != hook.answer, options.survivors)
             specs.append(HookSpec(point.index, "exit", fit.net, [], "margin", fit.answer, name=fit.net.name))
             values.append(fit.margins)
             wrong.append(fit.choices != hook.answer)
@@ -159,8 +197,10 @@ def _fit_hooks(pack: Pack, hook: Split, costs: Costs, options: Options) -> _Trai
                 wrong.append(silent)
     final = np.stack([p.output.argmax(axis=1) != hook.answer for p in paths])
     stages = [stage(s, pack.points[s.point], costs) for s in specs]
-    cascade = Cascade(stages, np.stack(values, axis=1), np.stack(wrong, axis=1), final, costs.full)
-    return _Trained(specs, cascade, dropped)
+    clock.lap("heads")
+    weight = hook.weight.astype(np.float64)
+    cascade = Cascade(stages, np.stack(values, axis=1), np.stack(wrong, axis=1), final, costs.full, weight)
+    return _Trained(specs, cascade, dropped, trials, trained)
 
 
 def _output_kind(pack: Pack, hook: Split) -> exits.OutputKind:
@@ -183,7 +223,7 @@ def _pool(pack: Pack, hook: Split, kind: exits.OutputKind, options: Options) -> 
     real = kind.quant.dequantize(output)
     target = heads.targets(real, label, options.label_share, kind.probabilities)
     fold = exits.folds(len(hook), options.folds, options.seed)
-    return exits.pool_of(features, target, len(hook), copies, fold)
+    return exits.pool_of(features, target, hook.weight, copies, fold)
 
 
 def _try_skips(pack: Pack, hook: Split, costs: Costs, options: Options) -> tuple[list[skips.Skip], list[Dropped]]:
