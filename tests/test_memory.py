@@ -10,11 +10,11 @@ import pytest
 from dhn_kit.bundle import pack_bundle
 from dhn_kit.graph import Graph, Quant
 from dhn_kit.hookpoints import find_points
-from dhn_kit.hooks import ALWAYS, Bundle, HookSpec
+from dhn_kit.hooks import ALWAYS, KEEP_BYTES, Bundle, HookSpec
 from dhn_kit.int_reference import run_int8
 from dhn_kit.kernels import list_architectures
 from dhn_kit.lower import lower
-from dhn_kit.memory import KEEP_BYTES, arena_bytes, scratch_bytes, scratch_name
+from dhn_kit.memory import arena_bytes, scratch_bytes, scratch_name
 from dhn_kit.pack import Pack, pack
 from dhn_kit.poison import poisoned
 from dhn_kit.twin import Twin

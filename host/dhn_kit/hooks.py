@@ -16,6 +16,10 @@ SILENT = 2**31 - 2
 #: Threshold with which a hook always acts; a mask opens all its gates.
 ALWAYS = -(2**31)
 
+#: Arena bytes that hooks own from run to run, unless the pack says otherwise: the environment, then what one hook
+#: leaves to a later one or to the next run.
+KEEP_BYTES = 256
+
 Action = Literal["exit", "skip", "select", "mask", "reuse", "blend"]
 #: Families of hooks, by which users attach them. "zero" is a choice of kernels, which needs no hook.
 Kind = Literal["exit", "input", "blend", "skip", "channel", "spatial", "bits", "select", "reuse", "zero"]

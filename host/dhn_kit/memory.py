@@ -6,12 +6,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dhn_kit import plan, plan_validator
-from dhn_kit.hooks import HookPoint
+from dhn_kit.hooks import KEEP_BYTES, HookPoint
 from dhn_kit.lower import Lowered, Op
 
-#: Arena bytes that hooks own from run to run, unless the pack says otherwise: the environment, then what one hook
-#: leaves to a later one or to the next run.
-KEEP_BYTES = 256
 KEEP = "hooks.keep"
 
 #: Hooks' scratch starts at multiples of this.

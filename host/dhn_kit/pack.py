@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import zlib
 from collections.abc import Callable, Collection, Sequence
@@ -14,13 +15,12 @@ from dhn_kit import records, trailer
 from dhn_kit.errors import DhnError
 from dhn_kit.graph import Graph, Port, Quant, Tensor
 from dhn_kit.hookpoints import find_points
-from dhn_kit.hooks import PACKED_KINDS, HookPoint
+from dhn_kit.hooks import KEEP_BYTES, PACKED_KINDS, HookPoint
 from dhn_kit.kernels import kernels_for_kinds, load_architecture
 from dhn_kit.latency import LatencyModel
 from dhn_kit.lower import Lowered, Op, Operand, lower
 from dhn_kit.memory import (
     KEEP,
-    KEEP_BYTES,
     Memory,
     Steps,
     op_scratch,
@@ -211,18 +211,26 @@ BANDS = (2, 3, 4, 6, 8, 12, 16)
 
 
 def pack_within(
-    graph: Graph, arch: str, ram_bytes: int, *, latency: LatencyModel | None = None, policy: Policy | None = None
+    graph: Graph,
+    arch: str,
+    ram_bytes: int,
+    *,
+    hooks: bool | Collection[str] = True,
+    latency: LatencyModel | None = None,
+    policy: Policy | None = None,
+    keep: int = KEEP_BYTES,
 ) -> Pack:
     """`pack`; in the fewest bands with which the arena takes at most `ram_bytes`, if whole it takes more.
 
     Where no number of bands is enough, the pack with the smallest arena.
     """
-    best = pack(graph, arch, latency=latency, policy=policy)
+    made = functools.partial(pack, graph, arch, hooks=hooks, latency=latency, policy=policy, keep=keep)
+    best = made()
     for bands in BANDS:
         if best.arena_bytes <= ram_bytes:
             break
         try:
-            found = pack(graph, arch, latency=latency, policy=policy, bands=bands)
+            found = made(bands=bands)
         except DhnError:
             continue
         best = min(best, found, key=lambda p: p.arena_bytes)

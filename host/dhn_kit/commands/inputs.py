@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from dhn_kit.boards import Board, load_board
 from dhn_kit.commands import console
 from dhn_kit.errors import DhnError
 from dhn_kit.graph import Array, Graph
+from dhn_kit.hooks import KEEP_BYTES, KINDS
 from dhn_kit.project import SETTINGS, load_project
 
 if TYPE_CHECKING:
@@ -157,19 +159,36 @@ def policy_of(
     return policy if flash_budget is None else dataclasses.replace(policy, flash_budget=flash_budget)
 
 
-def packed_for(graph: Graph, board: Board, policy: Policy | None = None, bands: int | None = None) -> Pack:
+def packed_for(
+    graph: Graph,
+    board: Board,
+    policy: Policy | None = None,
+    bands: int | None = None,
+    kinds: Sequence[str] = (),
+    keep: int = KEEP_BYTES,
+) -> Pack:
     """The quantised graph packed for the board, kernels chosen by its latency model.
 
     ``bands`` None: the first operators run in bands of rows only where the arena would not fit the board otherwise;
-    0: never.
+    0: never. ``kinds`` of hooks that the pack is made for, ``keep``: arena bytes that hooks own from run to run.
     """
     from dhn_kit.latency import load_latency
     from dhn_kit.pack import pack, pack_within
 
-    latency, policy = load_latency(board.name), policy or policy_of(board)
+    latency, policy, hooks = load_latency(board.name), policy or policy_of(board), kinds or True
     if bands is not None:
-        return pack(graph, board.flavour, latency=latency, policy=policy, bands=bands)
-    return pack_within(graph, board.flavour, board.memory.ram_bytes, latency=latency, policy=policy)
+        return pack(graph, board.flavour, hooks=hooks, latency=latency, policy=policy, bands=bands, keep=keep)
+    ram = board.memory.ram_bytes
+    return pack_within(graph, board.flavour, ram, hooks=hooks, latency=latency, policy=policy, keep=keep)
+
+
+def hook_kinds(text: str) -> tuple[str, ...]:
+    """Names of hook kinds, separated by commas. DhnError for an unknown one."""
+    kinds = tuple(k.strip() for k in text.split(",") if k.strip())
+    unknown = [k for k in kinds if k not in KINDS]
+    if unknown:
+        raise DhnError(f"hook kind '{unknown[0]}' is unknown; choose from {', '.join(KINDS)}")
+    return kinds
 
 
 def _random_data(graph: Graph) -> tuple[Array, None]:

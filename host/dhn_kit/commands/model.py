@@ -11,6 +11,7 @@ import typer
 from dhn_kit.commands import console, options
 from dhn_kit.commands.inputs import (
     Quantized,
+    hook_kinds,
     is_pack,
     load_model,
     load_quantized,
@@ -21,6 +22,7 @@ from dhn_kit.commands.inputs import (
     writable_file,
 )
 from dhn_kit.errors import DhnError
+from dhn_kit.hooks import KEEP_BYTES, PACKED_KINDS
 
 if TYPE_CHECKING:
     from dhn_kit import boards, inspection
@@ -184,12 +186,14 @@ def pack(
     goal: options.Goal = "cycles",
     kernel: options.Kernels = None,
     patch: options.Patch = None,
+    hooks: options.HookKinds = "",
+    keep: options.Keep = KEEP_BYTES,
     json: options.Json = False,
 ) -> None:
     """Quantise a network and pack it as a program for a board.
 
     A pack is made for the kernels of its board's core. It is the same with and without hooks; hooks are attached later,
-    by their own bundle.
+    by their own bundle. Only some kinds need something in it: --hooks names them.
 
     \b
     Examples:
@@ -198,15 +202,17 @@ def pack(
       dhn-kit pack model.tflite --board posix -o model.dhn
       dhn-kit pack model.tflite --flash-budget 120000 -o small.dhn
       dhn-kit pack model.tflite --patch 4 -o thrifty.dhn
+      dhn-kit pack model.onnx --calib calib.npz --hooks input,reuse --keep 512 -o gated.dhn
     """
     from dhn_kit.inspection import multiplies
 
     target = load_target(board)
     writable_file(output)
+    kinds = [k for k in hook_kinds(hooks) if k in PACKED_KINDS]
     quantized = load_quantized(*model_and_calib(model, calib), method)
     with console.busy("packing"):
         policy = policy_of(target, flash_budget, goal, kernel, ram_first)
-        packed = packed_for(quantized.graph, target, policy, patch)
+        packed = packed_for(quantized.graph, target, policy, patch, kinds, keep)
     check_fit(packed, target)
     try:
         packed.save(output)

@@ -47,6 +47,19 @@ Port = Annotated[
 Hooks = Annotated[
     Path | None, typer.Option("--hooks", metavar="HOOKS.DHN", help="Hook bundle to attach; without it none is.")
 ]
+HookKinds = Annotated[
+    str,
+    typer.Option(
+        "--hooks",
+        metavar="KINDS",
+        help="Kinds of hooks that the pack is made for, separated by commas: input, channel, spatial, bits, select, reuse, "
+        "zero. Exits, blends and skips need nothing in it.",
+    ),
+]
+Keep = Annotated[
+    int,
+    typer.Option("--keep", metavar="BYTES", min=16, help="Arena that hooks own from run to run, environment included."),
+]
 FlashBudget = Annotated[
     int | None,
     typer.Option(
