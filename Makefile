@@ -1,11 +1,11 @@
 # What a newcomer types. Every target prepares what it needs.
 # SPDX-License-Identifier: Apache-2.0
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bench test slow kernels lint format wheel clean
+.PHONY: help setup demo bench bench-hooks test slow kernels lint format wheel clean
 JOBS ?= 2
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 setup: ## system packages, virtual environment, host twin; quick when done
 	@scripts/setup.sh
@@ -15,6 +15,9 @@ demo: setup ## one turn of the loop on the emulated board; report in build/demo
 
 bench: setup ## instructions, memory and flash of the benchmark networks on every emulated board; build/bench/kernels.json
 	.venv/bin/python scripts/bench.py
+
+bench-hooks: setup ## what hooks save on every workload (or WORKLOAD=name); build/bench/hooks.json
+	.venv/bin/python scripts/bench_hooks.py $(WORKLOAD)
 
 test: setup lint ## lint, then all tests that take less than a minute
 	.venv/bin/python -m pytest -n $(JOBS) --dist worksteal -m "not slow and not exhaustive and not zoo"

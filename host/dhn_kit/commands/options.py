@@ -52,8 +52,8 @@ HookKinds = Annotated[
     typer.Option(
         "--hooks",
         metavar="KINDS",
-        help="Kinds of hooks that the pack is made for, separated by commas: input, channel, spatial, bits, select, reuse, "
-        "zero. Exits, blends and skips need nothing in it.",
+        help="Kinds of hooks that the pack is made for, by commas: input, channel, spatial, bits, select, reuse, zero. "
+        "Exits, blends and skips need nothing in it.",
     ),
 ]
 Keep = Annotated[
