@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -85,6 +86,8 @@ class Summary:
     memory: MemorySummary | None
     kernels: list[KernelSummary] = field(default_factory=list)
     hash: str | None = None
+    #: bits of each layer's weights and why, where they were chosen: `precision.Precision.facts`
+    precision: dict[str, Any] | None = None
 
 
 def summarize(graph: Graph, pack: Pack | None = None, sqnr: dict[str, float] | None = None) -> Summary:
@@ -107,6 +110,7 @@ def summarize(graph: Graph, pack: Pack | None = None, sqnr: dict[str, float] | N
         memory=_memory(pack) if pack else None,
         kernels=_kernels(pack) if pack else [],
         hash=pack.hash if pack else None,
+        precision=pack.extra.get("precision") if pack else None,
     )
 
 
@@ -135,6 +139,7 @@ def summarize_pack(pack: Pack) -> Summary:
         memory=_memory(pack),
         kernels=_kernels(pack),
         hash=pack.hash,
+        precision=pack.extra.get("precision"),
     )
 
 

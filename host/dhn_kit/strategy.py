@@ -115,7 +115,7 @@ def choose(
         share = bands[id(op.call.consts)]
         found.append([dataclasses.replace(c, flash=-(-c.flash // share)) for c in candidates])
         refused.append(reasons)
-    picked = _knapsack([_useful(c) for c in found], policy.flash_budget)
+    picked = affordable(found, policy.flash_budget)
     picked = [_smallest_of_equals(p, c) for p, c in zip(picked, found, strict=True)]
     if policy.ram_first or policy.ram_budget is not None:
         picked = _Ram(lowered, list(points), found, policy).fit(picked)
@@ -123,6 +123,17 @@ def choose(
     ops = [c.op for c in picked]
     choices = [_choice(p, c, r, policy) for p, c, r in zip(picked, found, refused, strict=True)]
     return dataclasses.replace(lowered, ops=ops), choices
+
+
+def candidates_of(lowered: Lowered, arch: str, latency: LatencyModel, policy: Policy) -> list[list[Candidate]]:
+    """Of each op, every kernel of `arch` that covers it, priced by the policy's goal."""
+    kernels = load_kernels(arch)
+    return [_candidates(op, kernels, latency, policy)[0] for op in lowered.ops]
+
+
+def affordable(layers: Sequence[list[Candidate]], budget: int | None) -> list[Candidate]:
+    """One candidate of each layer: the least sum of costs that fits so many bytes of flash. DhnError: none does."""
+    return _knapsack([_useful(layer) for layer in layers], budget)
 
 
 def choose_for_hooks(

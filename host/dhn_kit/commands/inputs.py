@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from dhn_kit.project import SETTINGS, load_project
 
 if TYPE_CHECKING:
     from dhn_kit.pack import Pack
+    from dhn_kit.precision import Bits
     from dhn_kit.quantize import Method
     from dhn_kit.strategy import Goal, Policy
 
@@ -124,7 +125,7 @@ def load_quantized(path: Path, calib: str | None, method: Method | None) -> Quan
 
     with console.busy(f"importing {path}"):
         graph = load_model(path)
-    if graph.quantized:
+    if graph.quantized and calib is None:
         return Quantized(graph)
     if len(graph.inputs) != 1:
         raise DhnError(
@@ -134,6 +135,8 @@ def load_quantized(path: Path, calib: str | None, method: Method | None) -> Quan
         raise DhnError(f"{path} is a float network; give calibration data with --calib data.npz (array 'x')")
     x, y = _random_data(graph) if calib == "random" else load_xy(Path(calib))
     check_calibration(graph, x, y)
+    if graph.quantized:
+        return Quantized(graph, None, x, y)
     with console.busy("quantising"):
         quantized = quantize(graph, x, method) if method else quantize(graph, x)
     return Quantized(quantized, graph, x, y)
@@ -157,6 +160,22 @@ def policy_of(
         named[op] = kernel
     policy = dataclasses.replace(board_policy(board, goal), kernels=named, ram_first=ram_first)
     return policy if flash_budget is None else dataclasses.replace(policy, flash_budget=flash_budget)
+
+
+def with_bits(quantized: Quantized, board: Board, policy: Policy, bits: Bits) -> tuple[Policy, dict[str, Any] | None]:
+    """Narrows the network's weights: the policy that names the kernels which read them, and facts for the trailer."""
+    from dhn_kit.latency import load_latency
+    from dhn_kit.precision import choose_bits
+
+    if bits == "8":
+        return policy, None
+    if quantized.x is None:
+        raise DhnError(f"--bits {bits} measures on calibration data what narrow weights do; give --calib data.npz")
+    with console.busy("measuring layers with fewer bits"):
+        q = quantized.graph.quantize_input(quantized.x)
+        found = choose_bits(quantized.graph, q, bits, board.flavour, load_latency(board.name), policy)
+    quantized.graph = found.graph
+    return dataclasses.replace(policy, kernels={**found.kernels, **policy.kernels}), found.facts()
 
 
 def packed_for(

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +20,7 @@ from dhn_kit.commands.inputs import (
     model_and_calib,
     packed_for,
     policy_of,
+    with_bits,
     writable_file,
 )
 from dhn_kit.errors import DhnError
@@ -39,6 +41,7 @@ def inspect(
     method: options.Method = None,
     board: options.Board = None,
     flash_budget: options.FlashBudget = None,
+    bits: options.Bits = "8",
     ram_first: options.RamFirst = False,
     goal: options.Goal = "cycles",
     kernel: options.Kernels = None,
@@ -68,7 +71,9 @@ def inspect(
         summary = inspection.summarize(graph)
     else:
         quantized = load_quantized(path, calib, method)
-        packed = packed_for(quantized.graph, target, policy_of(target, flash_budget, goal, kernel, ram_first))
+        policy, facts = with_bits(quantized, target, policy_of(target, flash_budget, goal, kernel, ram_first), bits)
+        packed = packed_for(quantized.graph, target, policy)
+        packed.extra["precision"] = facts
         sqnr, agreed = _quality(quantized, packed)
         summary = inspection.summarize(quantized.graph, packed, sqnr)
     if json:
@@ -109,6 +114,7 @@ def _show(summary: inspection.Summary, agreed: Agreement | None) -> None:
     console.table("Operators", ("name", "op", "output", ">MACs", ">parameters", ">SQNR dB"), rows)
     if summary.memory is not None:
         _show_kernels(summary.kernels)
+        _show_precision(summary.precision)
         _show_packed(summary, summary.memory)
 
 
@@ -151,6 +157,14 @@ def _show_kernels(kernels: list[inspection.KernelSummary]) -> None:
     console.line("")
 
 
+def _show_precision(facts: dict[str, Any] | None) -> None:
+    if facts:
+        rows = ((_short(name), w["bits"], w["flash"], w["why"]) for name, w in facts["widths"].items())
+        console.table("Bits of weights", ("layer", ">bits", ">flash", "why"), rows)
+        console.line(_precision_text(facts))
+        console.line("")
+
+
 def _bare(kernel: str) -> str:
     """Name and architecture, without what all of them have."""
     return kernel.removeprefix("dhn_").replace("_s8__", " ", 1)
@@ -182,6 +196,7 @@ def pack(
     method: options.Method = None,
     board: options.Board = None,
     flash_budget: options.FlashBudget = None,
+    bits: options.Bits = "8",
     ram_first: options.RamFirst = False,
     goal: options.Goal = "cycles",
     kernel: options.Kernels = None,
@@ -201,6 +216,7 @@ def pack(
       dhn-kit pack model.onnx --calib calib.npz --method mse -o model.dhn
       dhn-kit pack model.tflite --board posix -o model.dhn
       dhn-kit pack model.tflite --flash-budget 120000 -o small.dhn
+      dhn-kit pack model.onnx --calib calib.npz --bits auto --flash-budget 40000 -o smaller.dhn
       dhn-kit pack model.tflite --patch 4 -o thrifty.dhn
       dhn-kit pack model.onnx --calib calib.npz --hooks input,reuse --keep 512 -o gated.dhn
     """
@@ -210,9 +226,10 @@ def pack(
     writable_file(output)
     kinds = [k for k in hook_kinds(hooks) if k in PACKED_KINDS]
     quantized = load_quantized(*model_and_calib(model, calib), method)
+    policy, facts = with_bits(quantized, target, policy_of(target, flash_budget, goal, kernel, ram_first), bits)
     with console.busy("packing"):
-        policy = policy_of(target, flash_budget, goal, kernel, ram_first)
         packed = packed_for(quantized.graph, target, policy, patch, kinds, keep)
+        packed.extra["precision"] = facts
     check_fit(packed, target)
     try:
         packed.save(output)
@@ -229,6 +246,7 @@ def pack(
         "macs": sum(multiplies(op) for op in packed.ops),
         "hook_points": len(packed.points),
         "patch": packed.extra.get("patch"),
+        "precision": facts,
     }
     if json:
         console.emit_json(result)
@@ -239,6 +257,14 @@ def pack(
     )
     if result["patch"]:
         console.line(_patch_text(packed))
+    if facts:
+        console.line(_precision_text(facts))
+
+
+def _precision_text(facts: dict[str, Any]) -> str:
+    widths = Counter(w["bits"] for w in facts["widths"].values())
+    layers = ", ".join(f"{count} with {bits} bits" for bits, count in sorted(widths.items()))
+    return f"layers: {layers}; answers as with 8 bits for {facts['agreement']:.2%} of {facts['inputs']} inputs"
 
 
 def _patch_text(packed: packing.Pack) -> str:

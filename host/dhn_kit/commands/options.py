@@ -69,6 +69,14 @@ FlashBudget = Annotated[
         help="Most flash for weights and tables; spent where it saves most. Default: what the board has.",
     ),
 ]
+Bits = Annotated[
+    Literal["8", "4", "2", "auto"],
+    typer.Option(
+        "--bits",
+        help="Bits of the weights, where the board's core has kernels for fewer than 8. auto: per layer, so that all "
+        "fits --flash-budget with the least change of the answers. Needs --calib.",
+    ),
+]
 RamFirst = Annotated[
     bool, typer.Option("--ram-first", help="Take the kernels with which the arena is smallest, then the fastest.")
 ]
