@@ -30,7 +30,7 @@ ORDER = [
     "store",
     "datasets", "streams", "risk", "train", "report",
     "project", "doctor",
-    "playback", "bench", "workflow", "demo",
+    "playback", "bench", "workflow", "verify", "demo",
     "commands", "cli",
 ]  # fmt: skip
 

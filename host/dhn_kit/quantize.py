@@ -45,8 +45,23 @@ def check_calibration(graph: Graph, x: Array, y: Array | None = None, what: str 
     if x.dtype.kind == "f" and not np.isfinite(x).all():
         bad = int(np.flatnonzero(~np.isfinite(x.reshape(len(x), -1)).all(axis=1))[0])
         raise DhnError(f"{what}: sample {bad} has NaN or infinite values; clean the data first")
-    if y is not None and np.asarray(y).shape != (len(x),):
-        raise DhnError(f"{what}: y has shape {list(np.asarray(y).shape)}, expected ({len(x)},) to go with x")
+    if y is not None:
+        _check_labels(graph, np.asarray(y), len(x), what)
+
+
+def _check_labels(graph: Graph, y: Array, count: int, what: str) -> None:
+    """DhnError unless y (count,) are class numbers of the network's first output; -1 is a class that nobody knows."""
+    if y.shape != (count,):
+        raise DhnError(f"{what}: y has shape {list(y.shape)}, expected ({count},) to go with x")
+    if y.dtype.kind not in "iu":
+        raise DhnError(f"{what}: y has dtype {y.dtype}; give class numbers as integers")
+    classes = int(np.prod(graph.tensors[graph.outputs[0].tensor].shape))
+    bad = np.flatnonzero((y < -1) | (y >= classes))
+    if len(bad):
+        raise DhnError(
+            f"{what}: label {y[bad[0]]} of sample {bad[0]} is out of range; '{graph.name}' has the classes 0 to "
+            f"{classes - 1} (-1 where the class is unknown)"
+        )
 
 
 def quantize(

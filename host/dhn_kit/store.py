@@ -124,8 +124,16 @@ class SampleStore:
             self._db.execute("INSERT INTO gaps VALUES (?,?,?)", (session, after_number, lost))
 
     def lost(self, model_hash: str) -> int:
-        """Samples that boards with this model sent and nobody received."""
-        query = "SELECT COALESCE(SUM(lost), 0) FROM gaps JOIN sessions ON id = session WHERE model_hash = ?"
+        """Samples that boards with this model sent and nobody received.
+
+        Per session what the collector noted, or what the samples' numbers leave out where that is more.
+        """
+        query = (
+            "SELECT COALESCE(SUM(MAX(COALESCE(noted, 0), COALESCE(holes, 0))), 0) FROM sessions"
+            " LEFT JOIN (SELECT session, SUM(lost) AS noted FROM gaps GROUP BY session) AS g ON g.session = id"
+            " LEFT JOIN (SELECT session, MAX(number) - MIN(number) + 1 - COUNT(*) AS holes FROM samples"
+            " GROUP BY session) AS s ON s.session = id WHERE model_hash = ?"
+        )
         with self._user_errors():
             return int(self._db.execute(query, (model_hash,)).fetchone()[0])
 

@@ -139,10 +139,25 @@ def split_of(pack: Pack, samples: Sequence[Sample], sought: bool = False) -> Spl
 
 
 def train_from_store(
-    pack: Pack, board: Board, store: SampleStore, options: Options, calibration_share: float = 0.6
+    pack: Pack,
+    board: Board,
+    store: SampleStore,
+    options: Options,
+    calibration_share: float = 0.6,
+    allow_gaps: bool = False,
 ) -> TrainResult:
-    """Hooks from everything the store has of this pack, costs by the board's model."""
-    hook, calibration = splits(pack, store.load(pack.hash), calibration_share)
+    """Hooks from everything the store has of this pack, costs by the board's model.
+
+    DhnError where samples were lost, unless `allow_gaps`: what is lost may not be lost by chance.
+    """
+    samples = store.load(pack.hash)
+    lost = store.lost(pack.hash)
+    if lost and not allow_gaps:
+        raise DhnError(
+            f"{store.path}: {lost} of {lost + len(samples)} samples never arrived, and not by lot, so the rest may not "
+            "certify a risk: collect into a new store, or accept it with --allow-gaps"
+        )
+    hook, calibration = splits(pack, samples, calibration_share)
     options = replace(options, slot_bytes=board.hook_flash.slot_bytes)
     return train(pack, hook, calibration, predicted_costs(pack, load_latency(board.name)), options)
 

@@ -73,7 +73,18 @@ def load_hooks(packed: Pack, path: Path | None) -> BundleFile | None:
         raise DhnError(f"{path} is no hook bundle; make one with 'dhn-kit train'")
     bundle = load_bundle(path)
     check_binding(packed, bundle, path)
+    _check_attaches(packed, bundle, path)
     return bundle
+
+
+def _check_attaches(packed: Pack, bundle: BundleFile, path: Path) -> None:
+    """The board's own checks, on the host: a bundle that reaches beyond what the pack reserved is not even sent."""
+    from dhn_kit.twin import Twin
+
+    try:
+        Twin(packed, bundle.data)
+    except DhnError as error:
+        raise DhnError(f"{path} does not fit '{packed.name}' ({error}); train hooks for this pack again") from error
 
 
 def canonical(packed: Pack, x: Array, what: str) -> Array:
@@ -87,6 +98,16 @@ def canonical(packed: Pack, x: Array, what: str) -> Array:
     if x.dtype == np.int8 and packed.inputs[0].dtype != "int8":
         raise DhnError(f"{what}: x is int8, but the input of '{packed.name}' is float; give real values")
     return graph.quantize_input(x)
+
+
+def canonical_xy(packed: Pack, path: Path) -> tuple[Array, Array | None]:
+    """Canonical int8 inputs of a file with their labels, which must be classes of the network."""
+    from dhn_kit.quantize import check_calibration
+
+    x, y = load_xy(path)
+    q = canonical(packed, x, str(path))
+    check_calibration(packed.graph(), x, y, str(path))
+    return q, y
 
 
 def run_on(packed: Pack, target: Board, q: Array, bundle: BundleFile | None, point: int, port: str | None) -> BoardRun:
@@ -254,8 +275,7 @@ def run(
     target = load_target(board)
     writable_file(output)
     packed = load_packed(network, target, calib, method)
-    x, y = load_xy(inputs)
-    q = canonical(packed, x, str(inputs))
+    q, y = canonical_xy(packed, inputs)
     bundle = load_hooks(packed, hooks)
     if bundle is not None and point >= len(bundle.operating_points):
         names = ", ".join(f"{k} '{n}'" for k, n in enumerate(bundle.operating_points))

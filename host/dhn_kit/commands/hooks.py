@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dhn_kit.commands import console, options
-from dhn_kit.commands.device import canonical, load_hooks
-from dhn_kit.commands.inputs import existing_file, load_target, load_xy, writable_file
+from dhn_kit.commands.device import canonical_xy, load_hooks
+from dhn_kit.commands.inputs import existing_file, load_target, writable_file
 from dhn_kit.errors import DhnError
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 Risk = Annotated[float, typer.Option("--risk", min=0.0, max=1.0, help="Largest share of changed answers to allow.")]
 Delta = Annotated[float, typer.Option("--delta", min=0.0, max=1.0, help="Chance that the certificate is wrong.")]
 Actions = Annotated[str, typer.Option("--actions", help="Kinds of hooks to train, separated by commas.")]
+AllowGaps = Annotated[bool, typer.Option("--allow-gaps", help="Train although samples were lost on the way.")]
+AllowUnseen = Annotated[bool, typer.Option("--allow-unseen", help="Train although a class never occurs.")]
 Playback = Annotated[
     Path | None,
     typer.Option("--input", "-i", metavar="X.NPZ", help="Inputs to play to the board; without it, its own input."),
@@ -48,8 +51,7 @@ def _played(packed: Pack, inputs: Path | None) -> tuple[Array | None, Array | No
     """Canonical inputs and labels of a file, None without one."""
     if inputs is None:
         return None, None
-    x, y = load_xy(inputs)
-    return canonical(packed, x, str(inputs)), y
+    return canonical_xy(packed, inputs)
 
 
 def _train_result(result: TrainResult) -> dict[str, Any]:
@@ -169,6 +171,8 @@ def train(
         float, typer.Option("--survivors", min=0.0, help="Extra weight of inputs that earlier exits would not let go.")
     ] = 0.0,
     seed: Seed = 0,
+    allow_gaps: AllowGaps = False,
+    allow_unseen: AllowUnseen = False,
     board: options.Board = None,
     json: options.Json = False,
 ) -> None:
@@ -183,8 +187,6 @@ def train(
       dhn-kit train model.dhn samples.db --method both
       dhn-kit train model.dhn samples.db --from hooks.dhn -o newer.dhn
     """
-    from dataclasses import replace
-
     from dhn_kit import workflow
     from dhn_kit.bundle import load_bundle, save_bundle
     from dhn_kit.pack import load_pack
@@ -199,9 +201,10 @@ def train(
         methods=workflow.methods_for(method),
         start=earlier,
         survivors=survivors,
+        allow_unseen=allow_unseen,
     )
     with SampleStore(existing_file(store)) as samples, console.busy("training"):
-        result = workflow.train_from_store(packed, target, samples, chosen)
+        result = workflow.train_from_store(packed, target, samples, chosen, allow_gaps=allow_gaps)
     file = _trained(packed, result)
     save_bundle(file, output)
     summary = {**_train_result(result), "bundle": str(output), "bytes": len(file.data), "version": file.version}
@@ -262,6 +265,8 @@ def loop(
     actions: Actions = "exit,skip",
     full_share: FullShare = 0.1,
     seed: Seed = 0,
+    allow_gaps: AllowGaps = False,
+    allow_unseen: AllowUnseen = False,
     board: options.Board = None,
     port: options.Port = None,
     json: options.Json = False,
@@ -292,9 +297,9 @@ def loop(
         for turn in range(rounds):
             done = workflow.collect(session.client, target, samples, q, y, rules, None, console.progress)
             version = workflow.next_version(session.client)
-            chosen = workflow.options_for(risk, delta, actions, seed, version)
+            chosen = replace(workflow.options_for(risk, delta, actions, seed, version), allow_unseen=allow_unseen)
             with console.busy("training"):
-                result = workflow.train_from_store(packed, target, samples, chosen)
+                result = workflow.train_from_store(packed, target, samples, chosen, allow_gaps=allow_gaps)
             turns.append(
                 {"turn": turn, "collected": vars(done), **_push_if_allowed(session.client, packed, result, risk)}
             )

@@ -4,14 +4,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dhn_kit.commands import console, options
-from dhn_kit.commands.device import canonical, load_hooks
-from dhn_kit.commands.inputs import load_target, load_xy, writable_file
+from dhn_kit.commands.device import canonical_xy, load_hooks
+from dhn_kit.commands.inputs import existing_file, load_target, writable_file
 from dhn_kit.errors import DhnError
+
+if TYPE_CHECKING:
+    from dhn_kit.bundle import BundleFile
+    from dhn_kit.pack import Pack
+    from dhn_kit.verify import Check
 
 
 def report(
@@ -23,16 +28,23 @@ def report(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="REPORT.HTML", help="File to write.")] = Path(
         "report.html"
     ),
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compute the certificates again from --store or --input instead.")
+    ] = False,
+    store: Annotated[
+        Path | None, typer.Option("--store", metavar="STORE", help="Sample store that the hooks were trained from.")
+    ] = None,
     board: options.Board = None,
     json: options.Json = False,
 ) -> None:
-    """Write what hooks bring as an HTML page.
+    """Write what hooks bring as an HTML page, or verify its certificates.
 
     Accuracy against work, where inputs leave, work per layer, memory over time; in one file.
 
     \b
     Examples:
       dhn-kit report model.dhn --hooks hooks.dhn --input test.npz -o report.html
+      dhn-kit report model.dhn --hooks hooks.dhn --verify --store samples.db
       dhn-kit report model.dhn --hooks hooks.dhn --input test.npz --json
     """
     from dhn_kit import report as reporting
@@ -45,11 +57,14 @@ def report(
     bundle = load_hooks(packed, hooks)
     if bundle is None:
         raise DhnError("a report needs hooks: give --hooks hooks.dhn, made by 'dhn-kit train'")
+    if verify:
+        _verify(packed, bundle, store, inputs, json)
+        return
     if inputs is None:
         raise DhnError("a report needs test inputs: give --input test.npz (array 'x', optional labels 'y')")
-    x, y = load_xy(inputs)
+    q, y = canonical_xy(packed, inputs)
     with console.busy("running the twin"):
-        split = split_from_inputs(packed, canonical(packed, x, str(inputs)), y)
+        split = split_from_inputs(packed, q, y)
         data = reporting.gather_file(packed, bundle, split, load_latency(target.name), target.title)
         reporting.write_report(output, data)
     if json:
@@ -57,6 +72,57 @@ def report(
         return
     show_figures([data.full, *data.points])
     console.line(f"{output}: open it in a browser (instructions are predicted; 'dhn-kit run' counts them)")
+
+
+def _verify(packed: Pack, bundle: BundleFile, store: Path | None, inputs: Path | None, json: bool) -> None:
+    """Exit code 1 unless every certificate is what the samples give."""
+    from dhn_kit.store import SampleStore
+    from dhn_kit.verify import played_split, stored_split, verify
+
+    q, y = (None, None) if inputs is None else canonical_xy(packed, inputs)
+    with console.busy("verifying certificates"):
+        if store is not None:
+            with SampleStore(existing_file(store)) as samples:
+                split = stored_split(packed, bundle, samples.load(packed.hash), q, y)
+        elif q is not None:
+            split = played_split(packed, bundle, q, y)
+        else:
+            raise DhnError(
+                "--verify needs the calibration samples: give --store samples.db, or --input calibration.npz"
+            )
+        checks = verify(packed, bundle, split)
+    equal = all(not c.differences for c in checks)
+    if json:
+        rows = [
+            {"operating_point": c.operating_point, "claimed": c.claimed, "found": c.found, "differences": c.differences}
+            for c in checks
+        ]
+        console.emit_json({"equal": equal, "certificates": rows})
+    else:
+        _show_checks(checks)
+    if not equal:
+        raise typer.Exit(1)
+
+
+def _show_checks(checks: list[Check]) -> None:
+    console.table(
+        "Certificates, computed again",
+        ("operating point", "risk", ">promise", ">errors", ">samples", ">bound", "result"),
+        (
+            (
+                c.operating_point,
+                c.found.kind,
+                f"{c.claimed.epsilon:.2%}",
+                c.found.errors,
+                c.found.n,
+                f"{c.found.bound:.2%}",
+                "differs: " + "; ".join(c.differences) if c.differences else "equal",
+            )
+            for c in checks
+        ),
+    )
+    wrong = sum(bool(c.differences) for c in checks)
+    console.line(f"{wrong} of {len(checks)} certificates differ" if wrong else f"all {len(checks)} certificates hold")
 
 
 def demo(

@@ -53,6 +53,7 @@ class Options:
     methods: tuple[heads.Method, ...] = ("bp",)  #: how heads learn; of several the better one is kept, head by head
     start: Mapping[str, Head] = field(default_factory=dict)  #: heads of an earlier bundle to go on from, by hook name
     survivors: float = 0.0  #: how much more a sample weighs that no earlier exit would let go
+    allow_unseen: bool = False  #: train although a class never occurs
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,26 @@ def _check(pack: Pack, hook: Split, calibration: Split, options: Options) -> Non
     if shared:
         raise DhnError(
             f"{len(shared)} calibration samples were also trained on: split by input, so that the certificate holds"
+        )
+    for text, split in (("training", hook), ("calibration", calibration)):
+        _check_classes(split, text, options.allow_unseen)
+
+
+def _check_classes(split: Split, text: str, allow_unseen: bool) -> None:
+    """A head cannot know a class that never occurs, and a certificate says nothing of it."""
+    classes = split.output.shape[1]
+    seen = set(np.unique(split.answer).tolist())
+    if split.label is not None:
+        labels = set(np.unique(split.label).tolist()) - {-1}
+        wrong = sorted(labels - set(range(classes)))
+        if wrong:
+            raise DhnError(f"label {wrong[0]} of a {text} sample is out of range: classes are 0 to {classes - 1}")
+        seen |= labels
+    missing = sorted(set(range(classes)) - seen)
+    if missing and not allow_unseen:
+        raise DhnError(
+            f"class {', '.join(map(str, missing[:5]))} never occurs among {len(split)} {text} samples: collect inputs "
+            "of it, or accept it with --allow-unseen"
         )
 
 
