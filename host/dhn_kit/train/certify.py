@@ -111,7 +111,7 @@ def outcome_of(
         if g.action == "exit":
             total -= (full - g.reach) * acted
             left_at[acted] = s
-        else:
+        elif g.action == "skip":
             skipped += acted
     given = np.asarray(output.argmax(axis=1), np.int64)
     return Outcome(total, given != answer, left_at, skipped, given)

@@ -33,6 +33,7 @@ class Stage:
     decide: float
     act: float
     saved: float = 0.0  #: skip only: cost of the nodes that are left out
+    off: int = NEVER  #: what silences it: SILENT where later hooks read what it keeps, which then still costs
 
 
 @dataclass
@@ -127,7 +128,7 @@ class _Search:
 
     def __init__(self, c: Cascade, active: Sequence[int]) -> None:
         self.c = c
-        self.grids = [_grid(c.values[:, s]) if s in active else [NEVER] for s in range(len(c.stages))]
+        self.grids = [_grid(c.values[:, s], g.off) if s in active else [g.off] for s, g in enumerate(c.stages)]
         self.seen: dict[Thresholds, tuple[float, float]] = {}
 
     def look(self, trials: list[Thresholds]) -> list[tuple[float, float]]:
@@ -153,7 +154,8 @@ class _Search:
 
     def kicked(self, best: Thresholds, price: float) -> Thresholds:
         """The best of descending from here and from here with one hook silenced: leaves shallow local optima."""
-        starts = [best, *((*best[:s], NEVER, *best[s + 1 :]) for s, t in enumerate(best) if t != NEVER)]
+        off = [stage.off for stage in self.c.stages]
+        starts = [best, *((*best[:s], off[s], *best[s + 1 :]) for s, t in enumerate(best) if t != off[s])]
         ends = [self.descend(start, price) for start in starts]
         return min(ends, key=lambda t: self.seen[t][0] / self.c.full + price * self.seen[t][1])
 
@@ -172,7 +174,7 @@ def search(
     Equal vectors are merged. A budget of 0 is always met: all hooks may stay silent.
     """
     looked = _Search(c, range(len(c.stages)) if active is None else active)
-    current: Thresholds = (NEVER,) * len(c.stages)
+    current: Thresholds = tuple(stage.off for stage in c.stages)
     looked.look([current])
     for price in prices:
         current = looked.kicked(current, price)
@@ -183,10 +185,10 @@ def search(
     return sorted(found.values(), key=lambda f: (f.risk, -f.cost))
 
 
-def _grid(values: Ints) -> list[int]:
-    """Quantiles of a hook's values, just above the highest one, and NEVER."""
+def _grid(values: Ints, off: int) -> list[int]:
+    """Quantiles of a hook's values, just above the highest one, and what silences it."""
     levels = np.quantile(values, np.linspace(0, 1, GRID), method="nearest")
-    return [*sorted({int(v) for v in levels} | {int(values.max()) + 1}), NEVER]
+    return [*sorted({int(v) for v in levels} | {int(values.max()) + 1}), off]
 
 
 @dataclass(frozen=True)
