@@ -62,7 +62,7 @@ def packed(call: Call) -> dict[str, Any]:
 def test_one_turn_of_the_loop_saves_work_and_keeps_its_promise(call: Call, mnist: Path, board: str) -> None:
     packed(call)
     assert call("collect", "m.dhn", "s.db", "--board", board, "-i", "collect.npz")["lost"] == 0
-    trained = call("train", "m.dhn", "s.db", "-o", "h.dhn", "--board", board, "--risk", "0.02", "--actions", "exit")
+    trained = call("train", "m.dhn", "s.db", "-o", "h.dhn", "--board", board, "--risk", "0.02", "--hooks", "exit")
     assert trained["hooks"] and trained["operating_points"]
     pushed = call("push", "h.dhn", "--pack", "m.dhn", "--board", board)
     assert pushed["version"] == 1
@@ -171,8 +171,8 @@ def test_an_input_is_one_sample_however_often_it_is_played(call: Call, tmp_path:
     assert not set(training.tags) & set(calibration.tags)
 
 
-def test_options_take_the_actions_that_exist() -> None:
-    assert workflow.options_for(0.01, 0.05, "exit", 0, 1).actions == ("exit",)
+def test_options_take_the_kinds_that_exist() -> None:
+    assert workflow.options_for(0.01, 0.05, "skip, exit", 0, 1).kinds == ("exit", "skip")
     assert isinstance(workflow.options_for(0.01, 0.05, "exit,skip", 0, 1), Options)
     with pytest.raises(DhnError, match="'mask'"):
         workflow.options_for(0.01, 0.05, "exit,mask", 0, 1)

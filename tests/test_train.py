@@ -139,7 +139,7 @@ def test_the_report_is_json_and_names_every_hook_that_was_tried(mnist: Mnist, re
 
 def test_skip_hooks_alone_are_certified_or_reported(mnist: Mnist) -> None:
     packed, splits = mnist
-    got = train(packed, splits["hook"], splits["cal"], options=Options(actions=("skip",), most_skips=1))
+    got = train(packed, splits["hook"], splits["cal"], options=Options(kinds=("skip",), most_skips=1))
     assert {h.action for h in got.bundle.hooks} <= {"skip"}
     assert got.bundle.hooks or got.dropped
     assert all(c.bound <= c.epsilon for c in got.bundle.certificates)
@@ -215,7 +215,7 @@ def test_a_network_that_ends_in_softmax_gets_exits_that_answer_in_probabilities(
         packed,
         hook,
         cal,
-        options=Options(actions=("exit",), copies=0, risks=(0.9,), least_gain=-1.0, allow_unseen=True),
+        options=Options(kinds=("exit",), copies=0, risks=(0.9,), least_gain=-1.0, allow_unseen=True),
     )
     (spec, *_) = got.bundle.hooks
     assert spec.answer is not None and spec.answer.tensors["answer"].quant == packed.tensors[out].quant

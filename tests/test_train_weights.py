@@ -116,7 +116,7 @@ def splits(packed: Pack) -> tuple[Split, Split]:
     return split_from_inputs(packed, q[:300]), split_from_inputs(packed, q[300:])
 
 
-QUICK = Options(actions=("exit",), copies=0, risks=(0.9,), least_gain=-1.0, folds=2)
+QUICK = Options(kinds=("exit",), copies=0, risks=(0.9,), least_gain=-1.0, folds=2, allow_unseen=True)
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def test_both_methods_report_agreement_and_time_for_every_head(packed: Pack, res
     names = {t.head for t in result.trials}
     assert tried == {(name, method) for name in names for method in ("bp", "ff")}
     assert all(0 <= t.agreement <= 1 and t.seconds > 0 for t in result.trials)
-    assert set(result.seconds) == {"features", "heads", "thresholds", "calibration"}
+    assert set(result.seconds) == {"kinds", "features", "heads", "thresholds", "calibration"}
 
 
 def test_training_goes_on_from_the_heads_in_a_bundle_file(

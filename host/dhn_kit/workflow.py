@@ -7,7 +7,6 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +15,7 @@ from dhn_kit.board_client import BoardClient, SamplerPolicy
 from dhn_kit.boards import Board
 from dhn_kit.bundle import BundleFile, check_binding, load_bundle
 from dhn_kit.errors import DhnError
-from dhn_kit.hooks import promises
+from dhn_kit.hooks import KINDS, Kind, promises
 from dhn_kit.latency import load_latency
 from dhn_kit.pack import Pack
 from dhn_kit.playback import Progress, Recorder, silent
@@ -183,17 +182,21 @@ def heads_of(pack: Pack, path: Path) -> dict[str, Head]:
     return {name: unpacked(layers) for name, layers in kept.items()}
 
 
-def options_for(risk: float, delta: float, actions: str, seed: int, version: int) -> Options:
-    """Trainer options for one risk target and the usual ladder below and above it."""
-    wanted = [a.strip() for a in actions.split(",") if a.strip()]
-    known: dict[str, Literal["exit", "skip"]] = {"exit": "exit", "skip": "skip"}
-    unknown = [a for a in wanted if a not in known]
+def kinds_for(names: str) -> tuple[Kind, ...]:
+    """Kinds of hooks by their names, separated by commas. DhnError for an unknown one."""
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    unknown = [name for name in wanted if name not in KINDS]
     if unknown or not wanted:
-        raise DhnError(f"hook action '{', '.join(unknown)}' is unknown; choose from {', '.join(known)}")
+        raise DhnError(f"hook kind '{', '.join(unknown)}' is unknown; choose from {', '.join(KINDS)}")
+    return tuple(kind for kind in KINDS if kind in wanted)
+
+
+def options_for(risk: float, delta: float, kinds: str, seed: int, version: int) -> Options:
+    """Trainer options for one risk target and the usual ladder below and above it."""
     return Options(
         risks=tuple(sorted({risk / 4, risk / 2, risk, min(0.5, 2 * risk)})),
         delta=delta,
-        actions=tuple(known[a] for a in wanted),
+        kinds=kinds_for(kinds),
         seed=seed,
         version=version,
     )

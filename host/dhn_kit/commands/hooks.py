@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 
 Risk = Annotated[float, typer.Option("--risk", min=0.0, max=1.0, help="Largest share of changed answers to allow.")]
 Delta = Annotated[float, typer.Option("--delta", min=0.0, max=1.0, help="Chance that the certificate is wrong.")]
-Actions = Annotated[str, typer.Option("--actions", help="Kinds of hooks to train, separated by commas.")]
+Kinds = Annotated[
+    str,
+    typer.Option(
+        "--hooks", help="Kinds to train, of exit,input,blend,skip,channel,spatial,bits,select,reuse,zero, by commas."
+    ),
+]
 AllowGaps = Annotated[bool, typer.Option("--allow-gaps", help="Train although samples were lost on the way.")]
 AllowUnseen = Annotated[bool, typer.Option("--allow-unseen", help="Train although a class never occurs.")]
 Playback = Annotated[
@@ -154,7 +159,7 @@ def train(
     ),
     risk: Risk = 0.01,
     delta: Delta = 0.05,
-    actions: Actions = "exit,skip",
+    kinds: Kinds = "exit,skip",
     version: Annotated[
         int | None, typer.Option("--version", min=1, help="Number of the bundle; boards take only newer.")
     ] = None,
@@ -183,7 +188,7 @@ def train(
     \b
     Examples:
       dhn-kit train model.dhn samples.db -o hooks.dhn
-      dhn-kit train model.dhn samples.db --risk 0.005 --delta 0.01 --actions exit
+      dhn-kit train model.dhn samples.db --risk 0.005 --delta 0.01 --hooks exit
       dhn-kit train model.dhn samples.db --method both
       dhn-kit train model.dhn samples.db --from hooks.dhn -o newer.dhn
     """
@@ -197,7 +202,7 @@ def train(
     earlier = workflow.heads_of(packed, start) if start else {}
     number = version or (load_bundle(start).version + 1 if start else 1)
     chosen = replace(
-        workflow.options_for(risk, delta, actions, seed, number),
+        workflow.options_for(risk, delta, kinds, seed, number),
         methods=workflow.methods_for(method),
         start=earlier,
         survivors=survivors,
@@ -262,7 +267,7 @@ def loop(
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Turns of collect, train and push.")] = 1,
     risk: Risk = 0.01,
     delta: Delta = 0.05,
-    actions: Actions = "exit,skip",
+    kinds: Kinds = "exit,skip",
     full_share: FullShare = 0.1,
     seed: Seed = 0,
     allow_gaps: AllowGaps = False,
@@ -297,7 +302,7 @@ def loop(
         for turn in range(rounds):
             done = workflow.collect(session.client, target, samples, q, y, rules, None, console.progress)
             version = workflow.next_version(session.client)
-            chosen = replace(workflow.options_for(risk, delta, actions, seed, version), allow_unseen=allow_unseen)
+            chosen = replace(workflow.options_for(risk, delta, kinds, seed, version), allow_unseen=allow_unseen)
             with console.busy("training"):
                 result = workflow.train_from_store(packed, target, samples, chosen, allow_gaps=allow_gaps)
             turns.append(

@@ -6,7 +6,8 @@ from __future__ import annotations
 import base64
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +52,13 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.output)
+
+    def first(self, n: int) -> Split:
+        """The first n samples (all, where there are fewer), in their order."""
+
+        rows = {f.name: getattr(self, f.name) for f in fields(self)}
+        cut: dict[str, Any] = {name: v[:n] for name, v in rows.items() if isinstance(v, np.ndarray)}
+        return replace(self, **cut, features=[f[:n] for f in self.features], tags=self.tags[:n])
 
     @property
     def answer(self) -> Ints:

@@ -51,6 +51,10 @@ class Cascade:
     final_wrong: Bools
     full: float
     weight: Floats | None = None  #: (N,), mean 1: of how many inputs each sample speaks
+    # What differs from sample to sample where other hooks change the computation.
+    reach: Floats | None = None  #: (hooks, N), instead of the stages' own
+    ends: Floats | None = None  #: (N,), instead of ``full``
+    reused: Ints | None = None  #: (N,) the sample whose answer this one repeats, at a cost of ``ends``; -1: none
 
     @property
     def n(self) -> int:
@@ -89,7 +93,8 @@ def simulate(c: Cascade, thresholds: npt.ArrayLike) -> Outcome:
     table = np.atleast_2d(np.asarray(thresholds, np.int64))
     shape, rows = (len(table), c.n), np.arange(c.n)[None, :]
     path, skipped, left_at = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.full(shape, -1, np.int64)
-    alive, wrong = np.ones(shape, bool), np.zeros(shape, bool)
+    ran = np.ones(c.n, bool) if c.reused is None else c.reused < 0
+    alive, wrong = np.tile(ran, (len(table), 1)), np.zeros(shape, bool)
     extra, cost = np.zeros(shape), np.zeros(shape)
     bit = 1
     for s, stage in enumerate(c.stages):
@@ -99,7 +104,7 @@ def simulate(c: Cascade, thresholds: npt.ArrayLike) -> Outcome:
         acts = asked & (values >= threshold)
         extra += stage.decide * asked + (stage.act - stage.saved) * acts
         if stage.action == "exit":
-            np.copyto(cost, stage.reach + extra, where=acts)
+            np.copyto(cost, (stage.reach if c.reach is None else c.reach[s]) + extra, where=acts)
             np.copyto(wrong, c.wrong[path, s, rows], where=acts)
             left_at[acts] = s
             alive &= ~acts
@@ -107,8 +112,12 @@ def simulate(c: Cascade, thresholds: npt.ArrayLike) -> Outcome:
             path += bit * acts
             skipped += acts
             bit *= 2
-    np.copyto(cost, c.full + extra, where=alive)
+    alive |= ~ran
+    np.copyto(cost, (c.full if c.ends is None else c.ends) + extra, where=alive)
     np.copyto(wrong, c.final_wrong[path, rows], where=alive)
+    if c.reused is not None:
+        # A repeated answer may also be wrong because the one that it repeats is.
+        wrong |= wrong[:, c.reused] & ~ran
     results = (cost, wrong, left_at, skipped)
     return Outcome(*(r[0] for r in results)) if np.ndim(thresholds) == 1 else Outcome(*results)
 
@@ -128,7 +137,9 @@ class _Search:
 
     def __init__(self, c: Cascade, active: Sequence[int]) -> None:
         self.c = c
-        self.grids = [_grid(c.values[:, s], g.off) if s in active else [g.off] for s, g in enumerate(c.stages)]
+        ran = np.ones(c.n, bool) if c.reused is None else c.reused < 0
+        grids = [_grid(c.values[:, s, ran], g.off) for s, g in enumerate(c.stages)]
+        self.grids = [grid if s in active else [c.stages[s].off] for s, grid in enumerate(grids)]
         self.seen: dict[Thresholds, tuple[float, float]] = {}
 
     def look(self, trials: list[Thresholds]) -> list[tuple[float, float]]:
@@ -160,8 +171,9 @@ class _Search:
         return min(ends, key=lambda t: self.seen[t][0] / self.c.full + price * self.seen[t][1])
 
     def best(self, budget: float) -> Candidate:
-        fitting = [t for t, (_, risk) in self.seen.items() if risk <= budget]
-        best = min(fitting, key=lambda t: self.seen[t])
+        # Other hooks may have spent more than the budget already; then the least risk is the best there is.
+        least = max(budget, min(risk for _, risk in self.seen.values()))
+        best = min((t for t, (_, risk) in self.seen.items() if risk <= least), key=lambda t: self.seen[t])
         return Candidate(budget, best, *self.seen[best])
 
 
@@ -171,7 +183,7 @@ def search(
     """For each risk budget the cheapest thresholds found, for hooks in `active` (all); cautious first.
 
     Coordinate descent on cost + price x risk, for prices from high to low, each starting where the last one ended.
-    Equal vectors are merged. A budget of 0 is always met: all hooks may stay silent.
+    Equal vectors are merged. A budget of 0 is met by silent hooks, unless others that are not searched have spent more.
     """
     looked = _Search(c, range(len(c.stages)) if active is None else active)
     current: Thresholds = tuple(stage.off for stage in c.stages)

@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -16,12 +15,14 @@ from dhn_kit.bundle import pack_bundle
 from dhn_kit.errors import DhnError
 from dhn_kit.hooks import NEVER, Bundle, HookSpec
 from dhn_kit.pack import Pack
-from dhn_kit.train import certify, exits, heads, skips
-from dhn_kit.train.certify import Costs, Judged, predicted_costs, stage, with_thresholds
-from dhn_kit.train.data import Int8, Ints, Split, packed_tags, warped
-from dhn_kit.train.heads import Head
-from dhn_kit.train.thresholds import Candidate, Cascade, Worth, prune, search
-from dhn_kit.twin import Twin
+from dhn_kit.train import certify, exits, heads
+from dhn_kit.train.certify import Costs, Judged, predicted_costs, with_thresholds
+from dhn_kit.train.data import Split, packed_tags
+from dhn_kit.train.fitting import Clock, Fitted, fit_hooks
+from dhn_kit.train.options import Dropped as Dropped
+from dhn_kit.train.options import Options as Options
+from dhn_kit.train.proposers import check_kinds
+from dhn_kit.train.thresholds import Candidate, Worth, prune, search
 
 #: Risk budgets that tuning aims at, cautious to thrifty: the rungs of the ladder that calibration tests in order.
 LADDER = (0.0, 0.001, 0.002, 0.003, 0.004, 0.005, 0.0065, 0.008, 0.01, 0.0125, 0.016, 0.02, 0.03, 0.045)
@@ -32,37 +33,6 @@ GUARD = 4
 WIDE_GUARDS = (40, 30, 22, 16, 12, 9, 6)
 #: Fewer samples teach nothing that would hold on others.
 LEAST_SAMPLES = 100
-
-
-@dataclass(frozen=True)
-class Options:
-    """``risks`` are the targets of the operating points, each certified at confidence 1 - ``delta``."""
-
-    risks: tuple[float, ...] = (0.0025, 0.005, 0.01, 0.02, 0.05)
-    delta: float = 0.05
-    actions: tuple[Literal["exit", "skip"], ...] = ("exit", "skip")
-    copies: int = 6  #: warped copies of each input that heads learn from; 0 where warping makes no sense
-    folds: int = 4
-    label_share: float = 0.3  #: weight of a true label against the full network's answer
-    most_skips: int = 2  #: skip hooks beside each other; each doubles the paths to be recorded
-    least_gain: float = 0.005  #: share of a full run that a hook must save
-    prune_at: float = 0.005  #: risk at which a hook's worth is judged
-    slot_bytes: int = 65536  #: what the bundle must fit
-    version: int = 1
-    seed: int = 0
-    methods: tuple[heads.Method, ...] = ("bp",)  #: how heads learn; of several the better one is kept, head by head
-    start: Mapping[str, Head] = field(default_factory=dict)  #: heads of an earlier bundle to go on from, by hook name
-    survivors: float = 0.0  #: how much more a sample weighs that no earlier exit would let go
-    allow_unseen: bool = False  #: train although a class never occurs
-
-
-@dataclass(frozen=True)
-class Dropped:
-    """A hook that was tried and is not in the bundle."""
-
-    name: str
-    reason: str
-    numbers: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -78,30 +48,6 @@ class TrainResult:
     seconds: dict[str, float] = field(default_factory=dict)  #: per stage of training
 
 
-class _Clock:
-    """Where the time of a training went."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._since = time.perf_counter()
-
-    def lap(self, stage: str) -> None:
-        now = time.perf_counter()
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._since
-        self._since = now
-
-
-@dataclass
-class _Trained:
-    """Hooks in program order with the recorded cascade; thresholds are still empty."""
-
-    specs: list[HookSpec]
-    cascade: Cascade
-    dropped: list[Dropped]
-    trials: list[exits.Trial]
-    heads: dict[str, Head]
-
-
 def train(
     pack: Pack, hook: Split, calibration: Split, costs: Costs | None = None, options: Options | None = None
 ) -> TrainResult:
@@ -111,37 +57,79 @@ def train(
     """
     costs, options = costs or predicted_costs(pack), options or Options()
     _check(pack, hook, calibration, options)
-    clock = _Clock()
+    check_kinds(pack, options.kinds)
+    clock = Clock()
     # Heads are so small that a second BLAS thread mostly waits, and on a busy machine for long.
     with threadpool_limits(limits=1, user_api="blas"):
-        trained = _fit_hooks(pack, hook, costs, options, clock)
-    guarded = trained.cascade.guarded(GUARD)
-    sizes = [_bytes(pack, spec) for spec in trained.specs]
-    kept, worthless = prune(guarded, options.prune_at, options.least_gain * costs.full, sizes, options.slot_bytes)
-    dropped = trained.dropped + [_no_gain(w, costs.full) for w in worthless]
-    candidates = _ladder(trained.cascade, kept) if kept else []
+        fitted = fit_hooks(pack, hook, costs, options, clock)
+    kept, dropped = _worth(pack, fitted, costs, options)
+    candidates = _ladder(fitted, kept)
     clock.lap("thresholds")
-    if not kept:
+    if not candidates:
         report = _report(options, hook, calibration, [], dropped, {}, [])
         bundle = Bundle([], [], version=options.version, report=report)
         result = TrainResult(bundle, [], dropped, dict.fromkeys(options.risks, "no hook pays"), costs.full)
     else:
-        specs = [_tuned(trained.specs[s], candidates, s) for s in kept]
+        specs = _with_ladder(fitted, kept, candidates)
         result = _certified(pack, specs, candidates, calibration, hook, costs, options, dropped)
     clock.lap("calibration")
-    result.trials, result.seconds = trained.trials, clock.seconds
-    result.bundle.report["trials"] = [vars(t) for t in trained.trials]
+    result.trials, result.seconds = fitted.trials, clock.seconds
+    result.bundle.report["trials"] = [vars(t) for t in fitted.trials]
     names = {h.name for h in result.bundle.hooks}
-    result.bundle.report["heads"] = {n: heads.packed(head) for n, head in trained.heads.items() if n in names}
+    result.bundle.report["heads"] = {n: heads.packed(head) for n, head in fitted.heads.items() if n in names}
     return result
 
 
-def _ladder(c: Cascade, kept: Sequence[int]) -> list[Candidate]:
+def _worth(pack: Pack, fitted: Fitted, costs: Costs, options: Options) -> tuple[list[int], list[Dropped]]:
+    """Which exits and skips pay, and why others do not. They are judged where other hooks have saved most already."""
+    tuned = {spec.name: spec for base in fitted.bases for spec in base.specs}
+    room = options.slot_bytes - sum(_bytes(pack, spec) for spec in tuned.values())
+    sizes = [_bytes(pack, spec) for spec in fitted.specs]
+    guarded = fitted.cascades[-1].guarded(GUARD)
+    kept, worthless = prune(guarded, options.prune_at, options.least_gain * costs.full, sizes, room)
+    return kept, fitted.dropped + [_no_gain(w, costs.full) for w in worthless]
+
+
+@dataclass(frozen=True)
+class _Rung:
+    """Thresholds of exits and skips on top of a base, whose hooks have their own."""
+
+    base: int
+    candidate: Candidate
+
+
+def _ladder(fitted: Fitted, kept: Sequence[int]) -> list[_Rung]:
     """Candidates from cautious to thrifty. Their order is fixed here, before calibration is looked at."""
-    rungs = [r for guard in WIDE_GUARDS for r in search(c.guarded(guard), (0.0,), kept)]
-    rungs += search(c.guarded(GUARD), LADDER, kept)
-    distinct = {r.thresholds: r for r in rungs}
-    return sorted(distinct.values(), key=lambda r: (r.risk, -r.cost))
+    rungs: dict[tuple[int, tuple[int, ...]], _Rung] = {}
+    for b, (base, c) in enumerate(zip(fitted.bases, fitted.cascades, strict=True)):
+        if base.plain and not kept:
+            continue
+        found = [r for guard in WIDE_GUARDS for r in search(c.guarded(guard), (0.0,), kept)] if kept else []
+        found += search(c.guarded(GUARD), LADDER, kept)
+        rungs |= {(b, r.thresholds): _Rung(b, r) for r in found}
+    ordered = sorted(rungs.values(), key=lambda r: (r.candidate.risk, -r.candidate.cost))
+    return _thrifty(ordered) if len(fitted.bases) > 1 else ordered
+
+
+def _thrifty(ordered: Sequence[_Rung]) -> list[_Rung]:
+    """Without those that cost no less than a more cautious one: each further test may be the one that fails."""
+    least, left = float("inf"), []
+    for rung in ordered:
+        if rung.candidate.cost < least:
+            least = rung.candidate.cost
+            left.append(rung)
+    return left
+
+
+def _with_ladder(fitted: Fitted, kept: Sequence[int], rungs: Sequence[_Rung]) -> list[HookSpec]:
+    """All hooks with a threshold for every rung; those of another base are silent."""
+    specs: dict[str, HookSpec] = {}
+    for b, base in enumerate(fitted.bases):
+        for spec in base.specs:
+            row = specs.setdefault(spec.name, with_thresholds(spec, [NEVER] * len(rungs))).thresholds
+            row[:] = [spec.thresholds[0] if rung.base == b else t for rung, t in zip(rungs, row, strict=True)]
+    on_top = [with_thresholds(fitted.specs[s], [r.candidate.thresholds[s] for r in rungs]) for s in kept]
+    return [*specs.values(), *on_top]
 
 
 def _check(pack: Pack, hook: Split, calibration: Split, options: Options) -> None:
@@ -185,143 +173,10 @@ def _rows(split: Split) -> set[bytes]:
     return {r.tobytes() for r in rows}
 
 
-def _fit_hooks(pack: Pack, hook: Split, costs: Costs, options: Options, clock: _Clock) -> _Trained:
-    tried = _try_skips(pack, hook, costs, options)
-    skip_fits, dropped = tried
-    paths = _paths(pack, hook, skip_fits)
-    kind = _output_kind(pack, hook)
-    pool = _pool(pack, hook, kind, options)
-    clock.lap("features")
-    trials: list[exits.Trial] = []
-    trained: dict[str, Head] = {}
-    specs: list[HookSpec] = []
-    values: list[Ints] = []
-    wrong = []
-    silent = np.zeros((len(paths), len(hook)), bool)
-    for point in (p for p in pack.points if not p.final):
-        if "exit" in options.actions:
-            left = sum(o.macs for o in pack.ops if o.node >= point.node)
-            weights = exits.most_weights(left, options.slot_bytes)
-            brief = exits.Brief(weights, options.methods, options.start.get(f"exit at {point.name}"))
-            fit = exits.fit_exit(pool, point, kind, [p.features[point.index] for p in paths], brief)
-            trials += fit.trials
-            trained[fit.net.name] = fit.head
-            pool = exits.survivors(pool, fit.margins[0], fit.choices[0] != hook.answer, options.survivors)
-            specs.append(HookSpec(point.index, "exit", fit.net, [], "margin", fit.answer, name=fit.net.name))
-            values.append(fit.margins)
-            wrong.append(fit.choices != hook.answer)
-        for skip in skip_fits:
-            if skip.point.index == point.index:
-                spec, scores = _gate(pack, hook, skip, paths, pool.fold)
-                specs.append(spec)
-                values.append(scores)
-                wrong.append(silent)
-    final = np.stack([p.output.argmax(axis=1) != hook.answer for p in paths])
-    stages = [stage(s, pack.points[s.point], costs) for s in specs]
-    clock.lap("heads")
-    weight = hook.weight.astype(np.float64)
-    cascade = Cascade(stages, np.stack(values, axis=1), np.stack(wrong, axis=1), final, costs.full, weight)
-    return _Trained(specs, cascade, dropped, trials, trained)
-
-
-def _output_kind(pack: Pack, hook: Split) -> exits.OutputKind:
-    tensor = pack.tensors[pack.outputs[0].tensor]
-    assert tensor.quant is not None
-    probabilities = pack.ops[-1].op == "softmax"
-    centre = 0.0 if probabilities else float(tensor.quant.dequantize(hook.output).mean())
-    return exits.OutputKind(tensor.quant, hook.output.shape[1], probabilities, centre)
-
-
-def _pool(pack: Pack, hook: Split, kind: exits.OutputKind, options: Options) -> exits.Pool:
-    """Samples and warped copies, with the full network's answers to both as targets."""
-    features, output, label, copies = hook.features, hook.output, hook.label, 0
-    if hook.input is not None and options.copies:
-        copies = options.copies
-        more = Twin(pack).run(warped(hook.input, copies, options.seed), mode="detached", features=True)
-        features = [np.concatenate([a, b]) for a, b in zip(features, more.features, strict=True)]
-        output = np.concatenate([output, more.output])
-        label = None if label is None else np.tile(label, 1 + copies)
-    real = kind.quant.dequantize(output)
-    target = heads.targets(real, label, options.label_share, kind.probabilities)
-    fold = exits.folds(len(hook), options.folds, options.seed)
-    return exits.pool_of(features, target, hook.weight, copies, fold)
-
-
-def _try_skips(pack: Pack, hook: Split, costs: Costs, options: Options) -> tuple[list[skips.Skip], list[Dropped]]:
-    """The most promising skips: those that save most while the answer survives."""
-    places = [p for p in pack.points if p.skip is not None] if "skip" in options.actions else []
-    if not places:
-        return [], []
-    if hook.input is None:
-        return [], [Dropped("skip gates", "samples carry no inputs, which trying a skip needs")]
-    tried = [skips.try_skip(pack, p, hook.input, hook.answer, mixing) for p in places for mixing in (False, True)]
-    tried.sort(key=lambda s: -_promise(s, costs))
-    best: dict[int, skips.Skip] = {}
-    dropped = []
-    for skip in tried:
-        numbers = {"answers kept when always skipping": skip.keeps, "share of a full run saved": _saving(skip, costs)}
-        if skip.point.index not in best and len(best) < options.most_skips:
-            best[skip.point.index] = skip
-        elif skip.point.index not in best:
-            why = f"always skipping here keeps {skip.keeps:.1%} of the answers; another skip promises more"
-            dropped.append(Dropped(f"skip at {skip.point.name}", why, numbers))
-    return [best[k] for k in sorted(best)], list({d.name: d for d in reversed(dropped)}.values())
-
-
-def _saving(skip: skips.Skip, costs: Costs) -> float:
-    """Share of a full run that one skip leaves out, its gate and repair counted."""
-    g = stage(skips.always(skip.point, skip.repair), skip.point, costs)
-    return (g.saved - g.decide - g.act) / costs.full
-
-
-def _promise(skip: skips.Skip, costs: Costs) -> float:
-    return skip.keeps * _saving(skip, costs)
-
-
-@dataclass
-class _Path:
-    features: list[Int8]
-    output: Int8
-
-
-def _paths(pack: Pack, hook: Split, fits: Sequence[skips.Skip]) -> list[_Path]:
-    """The twin's features and answers for every set of skips that may have acted; bit k is the k-th skip."""
-    paths = [_Path(hook.features, hook.output)]
-    for mask in range(1, 2 ** len(fits)):
-        acting = [skips.always(s.point, s.repair) for k, s in enumerate(fits) if mask >> k & 1]
-        assert hook.input is not None
-        result = skips.run_skipping(pack, acting, hook.input)
-        paths.append(_Path(result.features, result.output))
-    return paths
-
-
-def _gate(pack: Pack, hook: Split, skip: skips.Skip, paths: Sequence[_Path], fold: Ints) -> tuple[HookSpec, Ints]:
-    """The quantised gate with out-of-fold scores (P, N) in int8 steps."""
-    point, output = skip.point, pack.tensors[pack.outputs[0].tensor].quant
-    assert output is not None
-    lead = skips.advantage(output.dequantize(skip.output), hook.answer)
-    x = point.tap_quant.dequantize(hook.features[point.index])
-    name = f"skip at {point.name}"
-    net = heads.int8_graph(skips.fit_gate(x, lead), point, hook.features[point.index], None, name)
-    quant = net.tensors["score"].quant
-    assert quant is not None
-    scores = np.zeros((len(paths), len(hook)), np.int64)
-    for f in range(int(fold.max()) + 1):
-        own = np.flatnonzero(fold == f)
-        head = skips.fit_gate(x[fold != f], lead[fold != f])
-        for p, path in enumerate(paths):
-            scores[p, own] = quant.quantize(head(point.tap_quant.dequantize(path.features[point.index][own])))[:, 0]
-    return HookSpec(point.index, "skip", net, [], "value", repair=skip.repair, name=name), scores
-
-
-def _tuned(spec: HookSpec, candidates: Sequence[Candidate], s: int) -> HookSpec:
-    return with_thresholds(spec, [c.thresholds[s] for c in candidates])
-
-
 def _certified(
     pack: Pack,
     specs: list[HookSpec],
-    candidates: Sequence[Candidate],
+    rungs: Sequence[_Rung],
     calibration: Split,
     hook: Split,
     costs: Costs,
@@ -329,12 +184,13 @@ def _certified(
     dropped: list[Dropped],
 ) -> TrainResult:
     """Runs every rung on the calibration split and keeps what is certified. Nothing is tuned any more from here."""
-    rungs = Bundle(specs, [f"rung {k}" for k in range(len(candidates))], version=options.version)
-    outcomes = certify.run_gated(pack, rungs, calibration, costs)
+    bundle = Bundle(specs, [f"rung {k}" for k in range(len(rungs))], version=options.version)
+    outcomes = certify.run_gated(pack, bundle, calibration, costs)
     verdict = certify.judge(outcomes, calibration, options.risks, options.delta)
+    rows = zip(*(s.thresholds for s in specs), strict=True)
     ladder = [
-        Judged(c.thresholds, c.cost, c.risk, o.mean_cost, errors, bound)
-        for c, o, errors, bound in zip(candidates, outcomes, verdict.errors, verdict.bounds, strict=True)
+        Judged(row, rung.candidate.cost, rung.candidate.risk, o.mean_cost, errors, bound)
+        for row, rung, o, errors, bound in zip(rows, rungs, outcomes, verdict.errors, verdict.bounds, strict=True)
     ]
     chosen, refused = verdict.choices, verdict.refused
     final = [with_thresholds(s, [s.thresholds[c.rung] for c in chosen]) for s in specs]

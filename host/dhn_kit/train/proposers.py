@@ -1,0 +1,23 @@
+"""Which module proposes hooks of which kind, in the order in which they are tuned."""
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dhn_kit.errors import DhnError
+from dhn_kit.hooks import PACKED_KINDS, Kind
+from dhn_kit.pack import Pack
+from dhn_kit.train.kinds import Propose
+
+#: What leaves out most comes first: later kinds are tuned on what is left. Skips are searched together with exits, and
+#: exits, input networks and blends are trained on top of all of these.
+PROPOSERS: Mapping[Kind, Propose] = {}
+
+
+def check_kinds(pack: Pack, kinds: tuple[Kind, ...]) -> None:
+    """DhnError where the pack lacks what hooks of a kind need."""
+    made_for = pack.extra.get("kinds", [])
+    for kind in kinds:
+        if kind in PACKED_KINDS and kind not in made_for:
+            raise DhnError(f"'{pack.name}' is not made for hooks of kind '{kind}': use 'dhn-kit pack --hooks {kind}'")
