@@ -122,7 +122,8 @@ static bool conv_masked_ok(const dhn_space_t *s, const dhn_conv_masked_t *p, dhn
         !gates_ok(p->out_c, p->out_group) || p->groups != 1u) {
         return false;
     }
-    x->in1 = (p->in_group ? p->in_c / p->in_group : 0u) + (p->out_group ? p->out_c / p->out_group : 0u);
+    x->in1 = (p->in_group ? (uint32_t)(p->in_c / p->in_group) : 0u) +
+             (p->out_group ? (uint32_t)(p->out_c / p->out_group) : 0u);
     return conv_ok(s, (const void *)p, false, fits, x);
 }
 
