@@ -21,7 +21,7 @@ ORDER = [
     "onnx_import", "tflite_reader", "tflite_ops", "tflite_import",
     "quantize", "narrow",
     "hooks", "hookpoints",
-    "plan", "plan_validator", "lower", "memory", "schedule", "patch", "strategy",
+    "plan", "plan_validator", "lower", "memory", "schedule", "patch", "variants", "strategy",
     "pack", "unpack", "hook_programs", "bundle", "inspection", "cost", "poison",
     "twin", "precision", "optable",
     "link_map", "firmware_build",

@@ -36,10 +36,10 @@ def program_cost(work: Sequence[Sequence[Any]], program: Sequence[Instruction], 
 
 
 def node_costs(pack: Pack, model: LatencyModel | None = None) -> list[int]:
-    """Predicted instructions of every graph node, indexed by node number (views cost nothing)."""
+    """Predicted instructions of every graph node with hooks detached, by node number (views cost nothing)."""
     costs = [0.0] * (1 + max((o.node for o in pack.ops), default=-1))
     for info, cost in zip(pack.ops, op_costs(pack, model), strict=True):
-        costs[info.node] += cost
+        costs[info.node] += cost if info.variant == 0 else 0.0
     return [round(c) for c in costs]
 
 

@@ -13,7 +13,7 @@ from dhn_kit.hooks import HookPoint, HookSpec
 from dhn_kit.kernels import Kernel, all_kernels, architecture_of, hook_kernels
 from dhn_kit.latency import LatencyModel, load_latency
 from dhn_kit.lower import Lowered, Op, lower
-from dhn_kit.memory import op_scratch, root, scratch_name
+from dhn_kit.memory import mask_name, op_scratch, root, scratch_name
 from dhn_kit.pack import Pack
 from dhn_kit.strategy import choose_for_hooks
 from dhn_kit.unpack import unpack
@@ -169,11 +169,6 @@ def _place_answer(
         placed.answer_bytes = main.tensors[main.outputs[0].tensor].size
     elif spec.action == "mask" and not spec.mask_groups:
         placed.answer, placed.answer_bytes = main.offsets[mask_name(spec.group)], placed.score_count
-
-
-def mask_name(group: int) -> str:
-    """The arena bytes of a channel mask, in `Pack.offsets`."""
-    return f"hooks.mask{group}"
 
 
 def _reuse_answer(spec: HookSpec) -> str:

@@ -62,7 +62,10 @@ class MemorySummary:
 
 @dataclass(frozen=True)
 class KernelSummary:
-    """The kernel of one op; instructions and cycles are predicted, ``others`` are (kernel, why it was not taken)."""
+    """The kernel of one op; instructions and cycles are predicted, ``others`` are (kernel, why it was not taken).
+
+    ``variant`` above 0: it runs instead of the op before it while a hook has selected it.
+    """
 
     name: str
     kernel: str
@@ -71,6 +74,7 @@ class KernelSummary:
     flash: int
     scratch: int
     others: tuple[tuple[str, str], ...]
+    variant: int = 0
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,7 @@ def summarize(graph: Graph, pack: Pack | None = None, sqnr: dict[str, float] | N
 def summarize_pack(pack: Pack) -> Summary:
     """What a pack file knows by itself: operators as packed, hook points and memory."""
     macs_of_node = [0] * (1 + max((o.node for o in pack.ops), default=-1))
-    for op in pack.ops:
+    for op in pack.full_run:
         macs_of_node[op.node] += multiplies(op)
     writers = {number: tensor for tensor, number in pack.extra.get("writers", {}).items()}
     nodes = []
@@ -170,7 +174,10 @@ def _points(points: list[HookPoint], macs: list[int]) -> list[PointSummary]:
 
 
 def _kernels(pack: Pack) -> list[KernelSummary]:
-    return [KernelSummary(o.name, o.kernel, o.instructions, o.cycles, o.flash, o.scratch, o.others) for o in pack.ops]
+    return [
+        KernelSummary(o.name, o.kernel, o.instructions, o.cycles, o.flash, o.scratch, o.others, o.variant)
+        for o in pack.ops
+    ]
 
 
 def _memory(pack: Pack) -> MemorySummary:

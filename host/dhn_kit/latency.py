@@ -97,6 +97,15 @@ def load_latency(board: str) -> LatencyModel:
     return LatencyModel(board, kernels)
 
 
+def _runs(found: Mapping[str, int], side: str) -> int:
+    """Into how many runs of neighbours the open gates of one side fall on average, if any may be open."""
+    group = found[f"{side}_group"]
+    if not group:
+        return 1
+    gates, are_open = found[f"{side}_c"] // group, found[f"{side}_open"] // group
+    return are_open - are_open * (are_open - 1) // gates
+
+
 @functools.cache
 def _axis(out: int, stride: int, pad: int, dilation: int, kernel: int, size: int) -> tuple[int, int, int]:
     """Of one axis, over all output positions: taps inside the image, windows that lie inside as a whole, and windows
@@ -124,11 +133,13 @@ def derived(values: Mapping[str, Any]) -> dict[str, int]:
     rows and columns of the output whose windows lie inside; ``spans_h``, ``spans_w``: whose windows reach from one
     side of the image to the other. ``whole_2`` to ``whole_4``: groups of so many pixels, counted along the whole
     image, that lie in one row and whose windows lie inside. ``shape0`` to ``shape2``. ``in_open``, ``out_open``:
-    channels that gates leave open, all of them where `values` does not say.
+    channels that gates leave open, all of them where `values` does not say; ``in_runs``, ``out_runs``: into how many
+    runs of neighbours they usually fall.
     """
     found = {name: int(v) for name, v in values.items() if isinstance(v, int)}
     if "in_group" in found:
         found = {"in_open": found["in_c"], "out_open": found["out_c"], **found}
+        found |= {f"{side}_runs": _runs(found, side) for side in ("in", "out")}
     for i, size in enumerate(values.get("shape", ())):
         found[f"shape{i}"] = int(size)
     if "kh" in values and "out_h" in values:

@@ -19,7 +19,7 @@ from dhn_kit.errors import DhnError
 from dhn_kit.kernel_rig import FAULTS, Case, run_cases
 from dhn_kit.kernels import Kernel
 from dhn_kit.latency import KernelLatency, derived
-from dhn_kit.latency_grid import case_of, grid
+from dhn_kit.latency_grid import case_of, counted_values, grid
 from dhn_kit.latency_terms import families, own_terms
 from dhn_kit.lower import Op
 
@@ -45,7 +45,7 @@ TOO_BIG = FAULTS[32]
 
 @dataclass(frozen=True)
 class Sample:
-    """One counted call, of these record fields."""
+    """One counted call, of these record fields and open channels."""
 
     values: Mapping[str, Any]
     instructions: float
@@ -61,7 +61,7 @@ def measure(board: Board, ops: Sequence[Op], folder: Path) -> list[Sample]:
             continue
         if outcome.faults:
             raise DhnError(f"{board.name}: {op.kernel.name} {', '.join(outcome.faults)}; this is a fault of the kernel")
-        samples.append(Sample(op.prepared.values, max(1, outcome.instructions), case))
+        samples.append(Sample(counted_values(op), max(1, outcome.instructions), case))
     return samples
 
 

@@ -15,7 +15,8 @@ from dhn_kit.graph import Graph, Node, Port, Quant, Shape, Tensor
 from dhn_kit.kernel_rig import Case, place
 from dhn_kit.kernels import Kernel
 from dhn_kit.layouts import Unfit
-from dhn_kit.lower import Op, lower
+from dhn_kit.lower import Op, Operand, lower
+from dhn_kit.variants import gate_count, masked
 
 #: More products would take the emulator long and teach the fit nothing new.
 MAX_WORK = 400_000
@@ -39,15 +40,49 @@ def grid(kernel: Kernel, count: int, seed: int = 0) -> list[Op]:
     for _ in range(ATTEMPTS):
         if len(found) == count:
             break
-        op = next(o for o in lower(_SHAPES[kernel.op](rng)).ops if o.call.op == kernel.op)
+        op = _random_op(kernel.op, rng)
         if not _is_worth(op, kernel):
             continue
         try:
             op = op.with_kernel(kernel)
         except Unfit:
             continue
-        found.setdefault(str(sorted(op.prepared.values.items())), op)
+        found.setdefault(str(sorted(counted_values(op).items())), op)
     return list(found.values())
+
+
+def _random_op(name: str, rng: random.Random) -> Op:
+    if name == "conv2d_masked":
+        return _random_gates(_random_op("conv2d", rng), rng)
+    return next(o for o in lower(_SHAPES[name](rng)).ops if o.call.op == name)
+
+
+def _random_gates(op: Op, rng: random.Random) -> Op:
+    """The convolution with gates, some of which are open, over its inputs, its outputs or both."""
+    sides = [gate_count(op.call.values[side]) or 1 for side in ("in_c", "out_c")]
+    used = rng.choice(((1, 0), (0, 1), (1, 1)))
+    gates = (sides[0] * used[0], sides[1] * used[1])
+    share = rng.uniform(0.2, 1.0)
+    mask = [rng.random() < share for _ in range(sum(gates))]
+    for first, count in ((0, gates[0]), (gates[0], gates[1])):
+        if count:
+            mask[first + rng.randrange(count)] = True
+    return masked(op, gates, Operand(const=bytes(mask)))
+
+
+def counted_values(op: Op) -> dict[str, Any]:
+    """The record's fields, and how many channels the op's gates leave open."""
+    values = dict(op.prepared.values)
+    if op.call.op != "conv2d_masked":
+        return values
+    assert op.in1 is not None and op.in1.const is not None
+    gates = op.in1.const
+    for side in ("in", "out"):
+        group = values[f"{side}_group"]
+        count = values[f"{side}_c"] // group if group else 0
+        values[f"{side}_open"] = sum(gates[:count]) * group if group else values[f"{side}_c"]
+        gates = gates[count:]
+    return values
 
 
 def _is_worth(op: Op, kernel: Kernel) -> bool:
@@ -62,6 +97,8 @@ def case_of(op: Op, seed: int) -> Case:
     params, consts = place(op.prepared)
     sizes = _operand_sizes(op)
     in0, in1 = (rng.integers(-128, 128, n).astype(np.int8).tobytes() if n else None for n in sizes)
+    if op.in1 is not None and op.in1.const is not None:
+        in1 = op.in1.const
     return Case(op.kernel, params, consts, in0 or b"", in1, op.outputs, op.scratch_bytes)
 
 

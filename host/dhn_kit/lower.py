@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +32,7 @@ class Op:
     """One kernel call. ``call`` describes it to any kernel, ``prepared`` is what `kernel` made of it.
 
     ``in_place``: the shapes allow the output to be the very bytes of an input (the kernel must allow it too).
+    ``group``, ``variant``: it runs only while the variant of its group (0: none, it always runs) is selected.
     """
 
     name: str
@@ -45,6 +46,8 @@ class Op:
     macs: int = 0
     outputs: int = 0
     in_place: bool = False
+    group: int = 0
+    variant: int = 0
 
     @property
     def scratch_bytes(self) -> int:
@@ -78,6 +81,21 @@ class Lowered:
     tensors: dict[str, Tensor]
     aliases: dict[str, str] = field(default_factory=dict)
     overlaps: dict[tuple[str, str], int] = field(default_factory=dict)
+
+
+def alternatives(ops: Sequence[Op], number: int) -> Sequence[Op]:
+    """The ops of one step, the first of them `number`: it, and the other variants of its group that follow it at once
+    and write the same bytes. At most one of them runs. Empty if `number` is not the first."""
+
+    def joined(a: Op, b: Op) -> bool:
+        return a.group != 0 and a.group == b.group and a.variant != b.variant and a.out == b.out
+
+    if number and joined(ops[number - 1], ops[number]):
+        return ()
+    end = number + 1
+    while end < len(ops) and joined(ops[end - 1], ops[end]):
+        end += 1
+    return ops[number:end]
 
 
 def lower(graph: Graph) -> Lowered:

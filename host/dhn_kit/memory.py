@@ -3,18 +3,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dhn_kit import plan, plan_validator
 from dhn_kit.hooks import KEEP_BYTES, HookPoint
-from dhn_kit.lower import Lowered, Op
+from dhn_kit.lower import Lowered, Op, Operand, alternatives
 
 KEEP = "hooks.keep"
 
 #: Hooks' scratch starts at multiples of this.
 ALIGN = 16
 
-#: Program step of every op and point, in order: ("op", number) or ("point", index).
+#: Program step of every op and point, in order: ("op", number) or ("point", index). The variants of an op that write
+#: the same bytes are one step, which has the first one's number.
 Steps = list[tuple[str, int]]
 
 
@@ -43,6 +45,11 @@ def scratch_name(point: HookPoint) -> str:
     return f"hooks.scratch{point.index}"
 
 
+def mask_name(group: int) -> str:
+    """The arena bytes of a channel mask, in `Pack.offsets`: part of what hooks own."""
+    return f"hooks.mask{group}"
+
+
 def scratch_bytes(point: HookPoint, classes: int, roomy: bool = True) -> int:
     """What the default hooks need: feature (if not the tap itself), a hidden layer of up to 64, scores and answer,
     each aligned. ``roomy``: and the feature once more in 16 bits, for faster kernels, which widen their input."""
@@ -64,7 +71,8 @@ def steps_of(lowered: Lowered, points: list[HookPoint]) -> Steps:
     for number, op in enumerate(lowered.ops):
         while todo and todo[0].node <= op.node:
             steps.append(("point", todo.pop(0).index))
-        steps.append(("op", number))
+        if alternatives(lowered.ops, number):
+            steps.append(("op", number))
     return steps + [("point", point.index) for point in todo]
 
 
@@ -79,6 +87,9 @@ def place(lowered: Lowered, points: list[HookPoint], steps: Steps, keep: int = K
             task, solution = roomy, larger
     plan_validator.validate(task.problem, solution)
     offsets = dict(solution.offsets)
+    for slot in task.lives.slots:
+        shared = {op_scratch(slot.number + i): offsets.get(op_scratch(slot.number), 0) for i in range(len(slot.ops))}
+        offsets.update(shared if slot.scratch_bytes else {})
     lifetimes = {b.name: (b.start, b.end, b.size) for b in task.problem.buffers}
     for point in points:
         start, end, _ = lifetimes[scratch_name(point)]
@@ -127,12 +138,13 @@ class _Lives:
         self.first: dict[str, int] = {}
         self.last: dict[str, int] = {}
         self.outputs = {root(lowered.aliases, p.tensor) for p in lowered.graph.outputs}
+        self.slots = [_Slot(s, i, alternatives(lowered.ops, i)) for s, (kind, i) in enumerate(steps) if kind == "op"]
         for port in lowered.graph.inputs:
             self._touch(port.tensor, 0)
         for port in lowered.graph.outputs:
             self._touch(port.tensor, len(steps) - 1)
         for step, (kind, index) in enumerate(steps):
-            for tensor in _operands(lowered.ops[index]) if kind == "op" else _read_at(points[index]):
+            for tensor in _operands(alternatives(lowered.ops, index)) if kind == "op" else _read_at(points[index]):
                 self._touch(tensor, step)
 
     def _touch(self, tensor: str, step: int) -> None:
@@ -140,13 +152,48 @@ class _Lives:
         self.first[top] = min(self.first.get(top, step), step)
         self.last[top] = max(self.last.get(top, step), step)
 
-    def ops(self) -> list[tuple[int, int, Op]]:
-        """(step, number, op)."""
-        return [(step, i, self.lowered.ops[i]) for step, (kind, i) in enumerate(self.steps) if kind == "op"]
+
+@dataclass(frozen=True)
+class _Slot:
+    """The op of a step, or its variants, of which at most one runs: what holds for all of them."""
+
+    step: int
+    number: int
+    ops: Sequence[Op]
+
+    @property
+    def out(self) -> Operand:
+        return self.ops[0].out
+
+    @property
+    def inputs(self) -> list[Operand]:
+        """In the arena, without repetition. Those of the first op come first."""
+        sides = [x for op in self.ops for x in (op.in0, op.in1) if x is not None and x.const is None]
+        return list(dict.fromkeys(sides))
+
+    @property
+    def first(self) -> Operand | None:
+        """The first input, if it is the same for all; none where it is a constant."""
+        sides = {op.in0 for op in self.ops}
+        return self.ops[0].in0 if len(sides) == 1 and self.ops[0].in0.const is None else None
+
+    @property
+    def in_place(self) -> bool:
+        alike = len({(op.in0, op.in1) for op in self.ops}) == 1
+        return alike and all(op.in_place and op.kernel.in_place for op in self.ops)
+
+    @property
+    def lead(self) -> int | None:
+        leads = [op.lead for op in self.ops]
+        return None if None in leads else max(n for n in leads if n is not None)
+
+    @property
+    def scratch_bytes(self) -> int:
+        return max(op.scratch_bytes for op in self.ops)
 
 
-def _operands(op: Op) -> list[str]:
-    return [x.tensor for x in (op.in0, op.in1, op.out) if x is not None and x.const is None]
+def _operands(ops: Sequence[Op]) -> list[str]:
+    return [x.tensor for op in ops for x in (op.in0, op.in1, op.out) if x is not None and x.const is None]
 
 
 def _read_at(point: HookPoint) -> list[str]:
@@ -166,8 +213,8 @@ class _Task:
         self.room = room
         self.merged = dict(lives.lowered.aliases)
         self.both: list[tuple[int, str, str]] = []  #: ops that may take over either side, and the sides
-        for step, number, op in lives.ops():
-            self._merge_in_place(step, number, op)
+        for slot in lives.slots:
+            self._merge_in_place(slot)
         self.span: dict[str, tuple[int, int]] = {}
         for tensor in lives.first:
             top = self.top(tensor)
@@ -178,24 +225,22 @@ class _Task:
     def top(self, tensor: str) -> str:
         return root(self.merged, tensor)
 
-    def _merge_in_place(self, step: int, number: int, op: Op) -> None:
+    def _merge_in_place(self, slot: _Slot) -> None:
         """The result takes over the bytes of an input that nobody reads again. An addition may take either side's."""
         lives, tensors = self.lives, self.lives.lowered.tensors
-        out = root(lives.lowered.aliases, op.out.tensor)
-        if not (op.in_place and op.kernel.in_place) or op.out.offset or lives.first[out] != step or out in self.merged:
+        out = root(lives.lowered.aliases, slot.out.tensor)
+        if not slot.in_place or slot.out.offset or lives.first[out] != slot.step or out in self.merged:
             return
         sources = []
-        for operand in (op.in0, op.in1):
-            if operand is None or operand.const is not None:
-                continue
+        for operand in slot.inputs:
             source = root(lives.lowered.aliases, operand.tensor)
-            fits = tensors[operand.tensor].size == tensors[op.out.tensor].size
-            if fits and lives.last[source] == step and source not in lives.outputs and source != out:
+            fits = tensors[operand.tensor].size == tensors[slot.out.tensor].size
+            if fits and lives.last[source] == slot.step and source not in lives.outputs and source != out:
                 sources.append(source)
         if len(set(sources)) == 2:
-            self.both.append((number, sources[0], sources[1]))
+            self.both.append((slot.number, sources[0], sources[1]))
         if sources:
-            self.merged[out] = sources[-1 if number in self.second else 0]
+            self.merged[out] = sources[-1 if slot.number in self.second else 0]
 
     def _buffers(self) -> tuple[plan.Buffer, ...]:
         lowered, sizes = self.lives.lowered, dict[str, int]()
@@ -205,13 +250,14 @@ class _Task:
         if self.lives.points:
             buffers.append(plan.Buffer(KEEP, self.lives.keep, 0, len(self.lives.steps)))
         classes = classes_of(lowered)
+        scratch = {slot.step: slot.scratch_bytes for slot in self.lives.slots}
         for step, (kind, index) in enumerate(self.lives.steps):
             if kind == "point":
                 point = self.lives.points[index]
                 size = scratch_bytes(point, classes, index in self.room)
                 buffers.append(plan.Buffer(scratch_name(point), size, step, step + 1))
-            elif lowered.ops[index].scratch_bytes:
-                buffers.append(plan.Buffer(op_scratch(index), lowered.ops[index].scratch_bytes, step, step + 1))
+            elif scratch[step]:
+                buffers.append(plan.Buffer(op_scratch(index), scratch[step], step, step + 1))
         return tuple(buffers)
 
     def _conflicts(self) -> frozenset[tuple[str, str]]:
@@ -229,19 +275,21 @@ class _Task:
         """Results that start to live in the step in which their first input dies, where the kernel names a lead."""
         kept = {self.top(t) for t in self.lives.outputs}
         overlaps = {}
-        for step, _, op in self.lives.ops():
-            if op.lead is None or op.in0.const is not None or op.out.offset:
+        for slot in self.lives.slots:
+            first = slot.first
+            if slot.lead is None or first is None or slot.out.offset:
                 continue
-            out, source = self.top(op.out.tensor), self.top(op.in0.tensor)
-            twice = op.in1 is not None and op.in1.const is None and self.top(op.in1.tensor) == source
-            fresh = self.span[out][0] == step and self.span[source][1] == step + 1
+            out, source = self.top(slot.out.tensor), self.top(first.tensor)
+            sides = [op.in1 for op in slot.ops if op.in1 is not None and op.in1.const is None]
+            twice = any(self.top(side.tensor) == source for side in sides)
+            fresh = self.span[out][0] == slot.step and self.span[source][1] == slot.step + 1
             if fresh and not twice and out != source and source not in kept:
-                overlaps[out, source] = max(0, op.lead - op.in0.offset)
+                overlaps[out, source] = max(0, slot.lead - first.offset)
         return overlaps | self._overlaps_of_bands()
 
     def _overlaps_of_bands(self) -> dict[tuple[str, str], int]:
         """What `patch` found, as long as neither buffer lives for anything else in that time."""
-        written = {op.out.tensor: step for step, _, op in self.lives.ops()}
+        written = {slot.out.tensor: slot.step for slot in self.lives.slots}
         found = {}
         for (below, above), least in self.lives.lowered.overlaps.items():
             last = self.lives.last[above]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import zlib
@@ -18,11 +19,12 @@ from dhn_kit.hookpoints import find_points
 from dhn_kit.hooks import KEEP_BYTES, PACKED_KINDS, HookPoint
 from dhn_kit.kernels import kernels_for_kinds, load_architecture
 from dhn_kit.latency import LatencyModel
-from dhn_kit.lower import Lowered, Op, Operand, lower
+from dhn_kit.lower import Lowered, Op, Operand, alternatives, lower
 from dhn_kit.memory import (
     KEEP,
     Memory,
     Steps,
+    mask_name,
     op_scratch,
     place,
     root,
@@ -33,6 +35,7 @@ from dhn_kit.patch import patch
 from dhn_kit.records import ConstPool
 from dhn_kit.schedule import reorder
 from dhn_kit.strategy import Choice, Policy, choose
+from dhn_kit.variants import Gates, add_variants, next_group, paying
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,9 @@ class OpInfo:
     instructions: float = 0.0
     cycles: float = 0.0
     others: tuple[tuple[str, str], ...] = ()
+    #: it runs only while this variant of its group is selected; group 0: always
+    group: int = 0
+    variant: int = 0
 
 
 @dataclass
@@ -90,6 +96,16 @@ class Pack:
     def arena_bytes(self) -> int:
         return int(self.header["arena_bytes"])
 
+    @property
+    def full_run(self) -> list[OpInfo]:
+        """The operators that run with hooks detached: one of each group's variants."""
+        return [op for op in self.ops if op.variant == 0]
+
+    @property
+    def gates(self) -> list[Gates]:
+        """What masks can leave out, in program order."""
+        return [Gates(**{**g, "tensors": tuple(g["tensors"])}) for g in self.extra.get("gates", ())]
+
     def save(self, path: Path) -> None:
         """Device bytes plus trailer, written whole or not at all."""
         trailer.save(path, self.data, _meta(self))
@@ -120,8 +136,8 @@ def pack(
     kinds = _kinds(hooks)
     if points is None:
         points = find_points(graph) if hooks is not False else []
-    lowered = reorder(lower(graph), points)
-    made = _Made(arch, latency, policy, kinds, max(keep, records.ENVIRONMENT))
+    lowered, gates = add_variants(reorder(lower(graph), points), points, kinds)
+    made = _Made(arch, latency, policy, kinds, max(keep, records.ENVIRONMENT), tuple(gates))
     plain = _packed(lowered, points, made)
     if not bands:
         return plain
@@ -146,6 +162,7 @@ class _Made:
     policy: Policy | None = None
     kinds: tuple[str, ...] = ()
     keep: int = KEEP_BYTES
+    gates: tuple[Gates, ...] = ()
 
 
 def _kinds(hooks: bool | Collection[str]) -> tuple[str, ...]:
@@ -159,8 +176,13 @@ def _kinds(hooks: bool | Collection[str]) -> tuple[str, ...]:
 def _packed(lowered: Lowered, points: list[HookPoint], made: _Made) -> Pack:
     graph = lowered.graph
     lowered, choices = choose(lowered, made.arch, made.latency, made.policy, points)
+    paid, gates = paying(lowered, made.gates, made.latency or LatencyModel())
+    if len(gates) < len(made.gates):
+        lowered, choices = choose(paid, made.arch, made.latency, made.policy, points)
     steps = steps_of(lowered, points)
-    memory = place(lowered, points, steps, made.keep)
+    masks, used = _mask_places(gates)
+    memory = place(lowered, points, steps, max(made.keep, used))
+    memory.offsets.update({name: memory.offsets[KEEP] + at for name, at in masks.items()})
     flavour = load_architecture(made.arch).flavour
     linked = [k.id for k in kernels_for_kinds(made.arch, made.kinds)] if points else []
     data = write_main(lowered, points, steps, memory, flavour=flavour, linked=linked)
@@ -179,13 +201,25 @@ def _packed(lowered: Lowered, points: list[HookPoint], made: _Made) -> Pack:
         memory.lower_bound,
         graph.source,
         {
-            "writers": _writers(lowered),
+            **_writers(lowered),
             "kinds": list(made.kinds),
             "latency": made.latency.board if made.latency else "",
+            "gates": [dataclasses.asdict(g) for g in gates],
+            "keep_used": used,
         },
         memory.proven_optimal,
         lowered,
     )
+
+
+def _mask_places(gates: Sequence[Gates]) -> tuple[dict[str, int], int]:
+    """Where in `keep` the bytes of each channel mask lie, behind the environment; and where free bytes start."""
+    places, used = {}, records.ENVIRONMENT
+    for g in gates:
+        if g.kind == "channel":
+            places[mask_name(g.group)] = used
+            used += -(-g.count // 4) * 4
+    return places, used
 
 
 def _op_info(op: Op, choice: Choice) -> OpInfo:
@@ -201,6 +235,8 @@ def _op_info(op: Op, choice: Choice) -> OpInfo:
         choice.instructions,
         choice.cycles,
         choice.others,
+        op.group,
+        op.variant,
     )
 
 
@@ -237,16 +273,19 @@ def pack_within(
     return best
 
 
-def _writers(lowered: Lowered) -> dict[str, int]:
-    """The last op that writes each tensor, views of it included; inputs have none."""
-    written: dict[str, int] = {}
-    for number, op in enumerate(lowered.ops):
-        written[op.out.tensor] = number
-    for name in lowered.tensors:
-        top = root(lowered.aliases, name)
-        if top in written:
-            written[name] = written[top]
-    return written
+def _writers(lowered: Lowered) -> dict[str, dict[str, int]]:
+    """``writers``: the last op that writes each tensor, views of it included; inputs have none.
+
+    ``variant_writers``: the first one, of tensors that a variant writes.
+    """
+    last = {op.out.tensor: number for number, op in enumerate(lowered.ops)}
+    chosen = {op.out.tensor for op in lowered.ops if op.group}
+    first = {op.out.tensor: number for number, op in reversed([*enumerate(lowered.ops)])}
+    tops = {name: root(lowered.aliases, name) for name in lowered.tensors}
+    return {
+        "writers": {name: last[top] for name, top in tops.items() if top in last},
+        "variant_writers": {name: first[top] for name, top in tops.items() if top in chosen},
+    }
 
 
 class _Program:
@@ -279,6 +318,8 @@ class _Program:
             out=self.ref(op.out, offsets),
             scratch=offsets[op_scratch(index)] if op.scratch_bytes else 0,
             scratch_bytes=op.scratch_bytes,
+            group=op.group,
+            variant=op.variant,
         )
 
     def call(self, kernel: int, params: bytes, **operands: int) -> None:
@@ -348,6 +389,7 @@ def write_main(
         input_count=len(lowered.graph.inputs),
         output_count=len(lowered.graph.outputs),
         point_count=len(points),
+        group_count=next_group(lowered.ops) if any(op.group for op in lowered.ops) else 0,
         keep=offsets.get(KEEP, 0),
         keep_bytes=memory.lifetimes[KEEP][2] if points else 0,
         **header,
@@ -364,7 +406,8 @@ def _emit_steps(
             program.call(kernel, params, out=out)
         starts.append(program.here)
         if kind == "op":
-            program.run(lowered.ops[index], index, offsets)
+            for number, op in enumerate(alternatives(lowered.ops, index), index):
+                program.run(op, number, offsets)
         else:
             program.mark(records.INSTR_POINT, index)
     starts.append(program.here)

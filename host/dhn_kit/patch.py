@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,7 +67,7 @@ def _lengths(lowered: Lowered) -> Iterator[int]:
     outputs = {root(lowered.aliases, p.tensor) for p in lowered.graph.outputs}
     inner: set[str] = set()
     for count, op in enumerate(lowered.ops, 1):
-        if not _knows_rows(lowered, op):
+        if not knows_rows(lowered, op):
             return
         later = {t for other in lowered.ops[count:] for t in _arena_reads(other)}
         if count > 1 and not inner & later:
@@ -81,8 +81,8 @@ def _arena_reads(op: Op) -> list[str]:
     return [x.tensor for x in (op.in0, op.in1) if x is not None and x.const is None]
 
 
-def _knows_rows(lowered: Lowered, op: Op) -> bool:
-    if any(x is not None and x.offset for x in (op.in0, op.in1, op.out)):
+def knows_rows(lowered: Lowered, op: Op) -> bool:
+    if op.group or any(x is not None and x.offset for x in (op.in0, op.in1, op.out)):
         return False
     values = op.call.values
     if op.call.op in WINDOWS:
@@ -133,7 +133,7 @@ class _Region:
         for source in sorted(sources - after):
             least = 0
             for band in range(1, bands):
-                written = band * self.rows // bands * self._row_bytes(self.target)
+                written = band * self.rows // bands * row_bytes(self.lowered, self.target)
                 later = [x for op in ops[band * count : count * bands] for x in (op.in0, op.in1) if x is not None]
                 first = min(x.offset for x in later if root(aliases, x.tensor) == source)
                 least = max(least, written - first)
@@ -161,48 +161,57 @@ class _Region:
         return spans
 
     def _slice(self, op: Op, spans: Mapping[str, Rows], suffix: str) -> Op:
-        rows = spans[op.out.tensor]
-        sides = [self._operand(operand, needed, spans, suffix) for operand, needed in _needs(op, rows)]
-        call = dataclasses.replace(op.call, values=self._values(op, op.call.values, rows))
-        values = self._values(op, op.prepared.values, rows)
-        kernel, prepared = op.kernel, dataclasses.replace(op.prepared, values=values)
-        if not kernel.covers(values):
-            kernel = reference_kernels()[op.call.op]
-            prepared = prepare(kernel, call)
-        outputs = (rows[1] - rows[0]) * self._row_bytes(op.out.tensor)
-        return dataclasses.replace(
-            op,
-            in0=sides[0],
-            in1=sides[1] if len(sides) > 1 else None,
-            out=self._operand(op.out, rows, spans, suffix),
-            call=call,
-            kernel=kernel,
-            prepared=prepared,
-            macs=op.macs // op.outputs * outputs,
-            outputs=outputs,
-        )
+        def place(operand: Operand, rows: Rows) -> Operand:
+            return self._operand(operand, rows, spans, suffix)
 
-    def _values(self, op: Op, values: Mapping[str, Any], rows: Rows) -> dict[str, Any]:
-        """A record's fields for these rows of the output."""
-        count = rows[1] - rows[0]
-        if op.call.op in WINDOWS:
-            (start, end), pad = _window(op.call.values, rows)
-            return {**values, "in_h": end - start, "out_h": count, "pad_t": pad}
-        _, width, depth = self.lowered.tensors[op.out.tensor].shape
-        if op.call.op == "unary":
-            return {**values, "count": count * width * depth}
-        return {**values, "shape": (count, width, depth)}
+        return cut_rows(self.lowered, op, spans[op.out.tensor], place)
 
     def _operand(self, operand: Operand, rows: Rows, spans: Mapping[str, Rows], suffix: str) -> Operand:
         if operand.const is not None:
             return operand
         name = operand.tensor
         if name in self.inner:
-            return Operand(name + suffix, (rows[0] - spans[name][0]) * self._row_bytes(name))
-        return Operand(name, rows[0] * self._row_bytes(name))
+            return Operand(name + suffix, (rows[0] - spans[name][0]) * row_bytes(self.lowered, name))
+        return Operand(name, rows[0] * row_bytes(self.lowered, name))
 
-    def _row_bytes(self, tensor: str) -> int:
-        return self.lowered.tensors[tensor].shape[1] * self.lowered.tensors[tensor].shape[2]
+
+def row_bytes(lowered: Lowered, tensor: str) -> int:
+    return lowered.tensors[tensor].shape[1] * lowered.tensors[tensor].shape[2]
+
+
+def cut_rows(lowered: Lowered, op: Op, rows: Rows, place: Callable[[Operand, Rows], Operand]) -> Op:
+    """The op for these rows of its output only. ``place`` says where given rows of an operand are."""
+    sides = [place(operand, needed) for operand, needed in _needs(op, rows)]
+    values = _values_of_rows(lowered, op, op.prepared.values, rows)
+    call = dataclasses.replace(op.call, values=_values_of_rows(lowered, op, op.call.values, rows))
+    kernel, prepared = op.kernel, dataclasses.replace(op.prepared, values=values)
+    if not kernel.covers(values):
+        kernel = reference_kernels()[op.call.op]
+        prepared = prepare(kernel, call)
+    outputs = (rows[1] - rows[0]) * row_bytes(lowered, op.out.tensor)
+    return dataclasses.replace(
+        op,
+        in0=sides[0],
+        in1=sides[1] if len(sides) > 1 else None,
+        out=place(op.out, rows),
+        call=call,
+        kernel=kernel,
+        prepared=prepared,
+        macs=op.macs // op.outputs * outputs,
+        outputs=outputs,
+    )
+
+
+def _values_of_rows(lowered: Lowered, op: Op, values: Mapping[str, Any], rows: Rows) -> dict[str, Any]:
+    """A record's fields for these rows of the output."""
+    count = rows[1] - rows[0]
+    if op.call.op in WINDOWS:
+        (start, end), pad = _window(op.call.values, rows)
+        return {**values, "in_h": end - start, "out_h": count, "pad_t": pad}
+    _, width, depth = lowered.tensors[op.out.tensor].shape
+    if op.call.op == "unary":
+        return {**values, "count": count * width * depth}
+    return {**values, "shape": (count, width, depth)}
 
 
 def _needs(op: Op, rows: Rows) -> list[tuple[Operand, Rows]]:

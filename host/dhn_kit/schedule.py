@@ -15,7 +15,8 @@ BEAM = 200
 
 
 def reorder(lowered: Lowered, points: list[HookPoint]) -> Lowered:
-    """The same program in a better order, if a plan for it turns out to be smaller too."""
+    """The same program in a better order, if a plan for it turns out to be smaller too. Variants come after this."""
+    assert not any(op.group for op in lowered.ops), "variants of an op stay together"
     order = best_order(lowered, points)
     if order == sorted(order):
         return lowered

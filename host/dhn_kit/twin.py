@@ -33,7 +33,7 @@ class _Tap(ctypes.Structure):
         ("op", ctypes.c_uint32),
         ("ref", ctypes.c_uint32),
         ("bytes", ctypes.c_uint32),
-        ("reserved", ctypes.c_uint32),
+        ("first", ctypes.c_uint32),
         ("to", ctypes.c_void_p),
     )
 
@@ -176,7 +176,8 @@ class Twin:
         table = (_Tap * max(1, len(taps)))()
         for i, name in enumerate(taps):
             size = self.pack.tensors[name].size
-            table[i] = _Tap(self._written_by(name), self.pack.offsets[name], size, 0, at("tap:" + name))
+            first, last = self._written_by(name)
+            table[i] = _Tap(last, self.pack.offsets[name], size, first, at("tap:" + name))
         batch = _Batch(
             flat[start:].ctypes.data,
             at("output"),
@@ -193,10 +194,11 @@ class Twin:
         )
         self._call(batch)
 
-    def _written_by(self, tensor: str) -> int:
-        """Number of the op after which a tensor is complete; 2^32-1 before the first (inputs)."""
-        writers = self.pack.extra.get("writers", {})
-        return int(writers.get(tensor, 0xFFFFFFFF))
+    def _written_by(self, tensor: str) -> tuple[int, int]:
+        """Number of the op after which a tensor is complete; 2^32-1 before the first (inputs). In front of it the first
+        op that may have completed it, where there are variants."""
+        last = int(self.pack.extra.get("writers", {}).get(tensor, 0xFFFFFFFF))
+        return int(self.pack.extra.get("variant_writers", {}).get(tensor, last)), last
 
     def _shaped(
         self, arrays: dict[str, npt.NDArray[np.generic]], count: int, features: bool, taps: Sequence[str]

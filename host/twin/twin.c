@@ -11,12 +11,13 @@
 #define TWIN_API __attribute__((visibility("default")))
 #endif
 
-/* Where the bytes of one tensor are copied to after operator `op` of the main program has run. */
+/* Where the bytes of one tensor are copied to after each of the operators `first` to `op` that has run: the last of them
+ * completes it, unless it is a variant that was not selected. */
 typedef struct {
     uint32_t op;
     uint32_t ref;
     uint32_t bytes;
-    uint32_t reserved;
+    uint32_t first;
     int8_t *to; /* (count, bytes) */
 } twin_tap_t;
 
@@ -47,7 +48,7 @@ static void take_taps(watch_t *w, uint32_t op)
 {
     for (uint32_t i = 0; i < w->batch->tap_count; i++) {
         const twin_tap_t *const tap = &w->batch->taps[i];
-        if (tap->op == op) {
+        if (tap->first <= op && op <= tap->op) {
             memcpy(tap->to + (size_t)w->item * tap->bytes, w->model->arena + tap->ref, tap->bytes);
         }
     }

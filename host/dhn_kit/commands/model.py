@@ -146,13 +146,13 @@ def _show_packed(summary: inspection.Summary, memory: inspection.MemorySummary) 
 
 def _show_kernels(kernels: list[inspection.KernelSummary]) -> None:
     rows = (
-        (_short(k.name, 20), _bare(k.kernel), round(k.instructions), k.flash, k.scratch, _next_best(k.others))
-        for k in kernels
+        (_named(k), _bare(k.kernel), round(k.instructions), k.flash, k.scratch, _next_best(k.others)) for k in kernels
     )
+    full = [k for k in kernels if k.variant == 0]
     console.table("Kernels", ("name", "kernel", ">predicted", ">flash", ">scratch", "next best"), rows)
     console.line(
-        f"predicted {sum(k.instructions for k in kernels):,.0f} instructions, "
-        f"estimated {sum(k.cycles for k in kernels):,.0f} cycles"
+        f"predicted {sum(k.instructions for k in full):,.0f} instructions, "
+        f"estimated {sum(k.cycles for k in full):,.0f} cycles"
     )
     console.line("")
 
@@ -163,6 +163,10 @@ def _show_precision(facts: dict[str, Any] | None) -> None:
         console.table("Bits of weights", ("layer", ">bits", ">flash", "why"), rows)
         console.line(_precision_text(facts))
         console.line("")
+
+
+def _named(kernel: inspection.KernelSummary) -> str:
+    return f"  or {kernel.variant}: {_short(kernel.name, 14)}" if kernel.variant else _short(kernel.name, 20)
 
 
 def _bare(kernel: str) -> str:
@@ -241,9 +245,9 @@ def pack(
         "flash_bytes": len(packed.data),
         "arena_bytes": packed.arena_bytes,
         "arena_lower_bound": packed.arena_lower_bound,
-        "instructions": round(sum(op.instructions for op in packed.ops)),
-        "cycles": round(sum(op.cycles for op in packed.ops)),
-        "macs": sum(multiplies(op) for op in packed.ops),
+        "instructions": round(sum(op.instructions for op in packed.full_run)),
+        "cycles": round(sum(op.cycles for op in packed.full_run)),
+        "macs": sum(multiplies(op) for op in packed.full_run),
         "hook_points": len(packed.points),
         "patch": packed.extra.get("patch"),
         "precision": facts,

@@ -128,7 +128,7 @@ def chosen_point(rows: list[Figures], epsilon: float = 0.01) -> int:
 
 def _layers(pack: Pack, costs: Costs) -> list[tuple[str, str, float]]:
     """One row per graph node, named after the last operator that it became."""
-    named = {o.node: (o.name, o.op) for o in pack.ops}
+    named = {o.node: (o.name, o.op) for o in pack.full_run}
     return [(*named[n], float(costs.nodes[n])) for n in sorted(named)]
 
 

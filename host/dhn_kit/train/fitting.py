@@ -100,7 +100,7 @@ def fit_hooks(pack: Pack, hook: Split, costs: Costs, options: Options, clock: Cl
 
 
 def _brief(pack: Pack, point: HookPoint, options: Options) -> exits.Brief:
-    left = sum(o.macs for o in pack.ops if o.node >= point.node)
+    left = sum(o.macs for o in pack.full_run if o.node >= point.node)
     start = options.start.get(f"exit at {point.name}")
     return exits.Brief(exits.most_weights(left, options.slot_bytes), options.methods, start)
 
