@@ -20,7 +20,7 @@ ORDER = [
     "float_reference", "luts", "int_reference",
     "onnx_import", "tflite_reader", "tflite_ops", "tflite_import",
     "quantize", "narrow",
-    "hooks", "hookpoints",
+    "hooks", "perception", "hookpoints",
     "plan", "plan_validator", "lower", "memory", "schedule", "patch", "variants", "strategy",
     "pack", "unpack", "hook_programs", "bundle", "inspection", "cost", "poison",
     "twin", "precision", "optable",

@@ -66,14 +66,16 @@ def build_firmware(
     *,
     user_sources: Sequence[Path] = (),
     sample_bytes: int = SAMPLE_BYTES,
+    full_ticks: int = 0,
 ) -> FirmwareImage:
     """The application with ``pack`` (a main pack, host trailer or not) linked in, under ``out_dir``.
 
-    ``user_sources`` are C files of the application's author (``app_read_input``). A second call with the same content
+    ``user_sources`` are C files of the application's author (``app_read_input``). ``full_ticks`` is what a run without
+    hooks is predicted to take (`cost.full_ticks`); 0: the board measures it. A second call with the same content
     returns what the first one built. DhnError: compiler missing, kernel missing, or it does not fit (by how much).
     """
     image = device_bytes(pack)
-    generated = _generate(image, board, sample_bytes)
+    generated = _generate(image, board, sample_bytes, full_ticks)
     named, hooks = _kernels(image, board)
     elf = build_program("app", generated, named, board, out_dir, user_sources, hooks)
     return _measure(elf, len(image))
@@ -123,7 +125,7 @@ def _kernels(image: bytes, board: Board) -> tuple[list[Kernel], list[Kernel]]:
     return [by_id[n] for n in sorted(set(named))], [by_id[n] for n in sorted(hooks.difference(named))]
 
 
-def _generate(image: bytes, board: Board, sample_bytes: int) -> dict[str, str]:
+def _generate(image: bytes, board: Board, sample_bytes: int, full_ticks: int) -> dict[str, str]:
     header = records.HEADER.unpack(image)
     model = render(
         "model.c.j2",
@@ -133,6 +135,8 @@ def _generate(image: bytes, board: Board, sample_bytes: int) -> dict[str, str]:
         segments=header["point_count"] + 1,
         ops=_op_count(image),
         sample_bytes=sample_bytes,
+        full_ticks=full_ticks,
+        ram_bytes=board.memory.ram_bytes,
     )
     kernels = sorted(itertools.chain(*_kernels(image, board)), key=lambda k: k.id)
     registry = render("registry.c.j2", kernels=kernels, board=board.name[:31])

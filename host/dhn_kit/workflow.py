@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -44,9 +44,12 @@ def input_tag(x: Int8) -> int:
 
 @dataclass(frozen=True)
 class Collected:
+    """``falls``: how often the board's drift monitor fell back to the full network meanwhile."""
+
     played: int
     stored: int
     lost: int
+    falls: int
 
 
 def sampler_policy(policy: str, full_share: float, budget: int = 0, with_input: bool = True) -> SamplerPolicy:
@@ -74,15 +77,18 @@ def collect(
     labels: Sequence[int] | npt.NDArray[np.integer] | None = None,
     policy: SamplerPolicy | None = None,
     count: int | None = None,
+    environment: Mapping[str, int] | None = None,
     progress: Progress = silent,
 ) -> Collected:
     """Samples into the store, from played inputs (N, H, W, C) or, with None, from the board's own input callback.
 
     Played under a policy that keeps every one, each input runs in full and is kept, so that all of them can train and
     certify. Other policies leave it to the board what it keeps and what it runs in full; they know the label of a
-    played input, where there is one.
+    played input, where there is one. ``environment`` stands in for the board's sensors (`perception`).
     """
     hello = client.hello()
+    client.surroundings(environment or {})
+    falls = client.counters().falls
     session = store.session(board.name, hello.hash, hello.bundle_version)
     recorder = Recorder(client, store, session)
     policy = policy or sampler_policy("every", FULL_SHARE)
@@ -109,7 +115,7 @@ def collect(
             played = len(q)
     finally:
         recorder.finish()
-    return Collected(played, recorder.kept, recorder.lost)
+    return Collected(played, recorder.kept, recorder.lost, client.counters().falls - falls)
 
 
 def divide(samples: Sequence[Sample], share: float, seed: int = 0) -> tuple[list[Sample], list[Sample]]:

@@ -24,6 +24,8 @@ from dhn_kit.commands.model import check_fit
 from dhn_kit.errors import DhnError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from dhn_kit.bench import Bench
     from dhn_kit.boards import Board
     from dhn_kit.bundle import BundleFile
@@ -110,7 +112,15 @@ def canonical_xy(packed: Pack, path: Path) -> tuple[Array, Array | None]:
     return q, y
 
 
-def run_on(packed: Pack, target: Board, q: Array, bundle: BundleFile | None, point: int, port: str | None) -> BoardRun:
+def run_on(
+    packed: Pack,
+    target: Board,
+    q: Array,
+    bundle: BundleFile | None,
+    point: int,
+    port: str | None,
+    environment: Mapping[str, int],
+) -> BoardRun:
     """Plays inputs to a board with this bundle, or with none. An emulated board starts with empty flash."""
     import tempfile
 
@@ -121,9 +131,22 @@ def run_on(packed: Pack, target: Board, q: Array, bundle: BundleFile | None, poi
             with console.busy("writing hooks"):
                 install(session.client, bundle.data)
         client = session.client
+        client.surroundings(environment)
         if bundle is None:
             return play(client, target, q, "detached", progress=console.progress, text="running")
         return play(client, target, q, point=point, progress=console.progress, text="running")
+
+
+def point_number(bundle: BundleFile, point: str, what: str) -> int:
+    """The operating point that --point names. DhnError for one that is not there."""
+    from dhn_kit.board_client import AUTOMATIC
+
+    if point == "auto":
+        return AUTOMATIC
+    if not point.isdecimal() or int(point) >= len(bundle.operating_points):
+        names = ", ".join(f"{k} '{n}'" for k, n in enumerate(bundle.operating_points))
+        raise DhnError(f"{what} has no operating point {point}; it has {names}")
+    return int(point)
 
 
 def by_point(packed: Pack, bundle: BundleFile | None, result: BoardRun) -> Array:
@@ -255,8 +278,12 @@ def run(
     port: options.Port = None,
     hooks: options.Hooks = None,
     point: Annotated[
-        int, typer.Option("--point", min=0, help="Operating point of the hooks; 0 is the most cautious.")
-    ] = 0,
+        str,
+        typer.Option(
+            "--point", help="Operating point of the hooks; 0 is the most cautious, 'auto' follows the policy."
+        ),
+    ] = "0",
+    env: options.Environment = "",
     calib: options.Calib = None,
     method: options.Method = None,
     json: options.Json = False,
@@ -271,16 +298,18 @@ def run(
       dhn-kit run model.dhn --board qemu-cortex-m4 --input x.npz --output y.npz
       dhn-kit run model.onnx --calib calib.npz --board posix --input x.npz --output y.npz
       dhn-kit run model.dhn --hooks hooks.dhn --point 2 --input x.npz --output y.npz --json
+      dhn-kit run model.dhn --hooks hooks.dhn --point auto --env battery=15 --input x.npz --output y.npz
     """
+    from dhn_kit.perception import parse_environment
+
+    surroundings = parse_environment(env)
     target = load_target(board)
     writable_file(output)
     packed = load_packed(network, target, calib, method)
     q, y = canonical_xy(packed, inputs)
     bundle = load_hooks(packed, hooks)
-    if bundle is not None and point >= len(bundle.operating_points):
-        names = ", ".join(f"{k} '{n}'" for k, n in enumerate(bundle.operating_points))
-        raise DhnError(f"{hooks} has no operating point {point}; it has {names}")
-    result = run_on(packed, target, q, bundle, point, port)
+    number = 0 if bundle is None else point_number(bundle, point, str(hooks))
+    result = run_on(packed, target, q, bundle, number, port, surroundings)
     arrays: dict[str, Any] = {
         "output": packed.outputs[0].to_user(result.output),
         "output_float": packed.graph().dequantize_output(result.output),
@@ -301,6 +330,7 @@ def run(
         }
     if bundle is not None:
         summary["exit_rate"] = float((result.exit_hook >= 0).mean())
+        summary["operating_points"] = sorted(set(result.points.tolist()))
     if json:
         console.emit_json(summary)
         return

@@ -113,6 +113,7 @@ def collect(
     full_share: FullShare = 0.1,
     budget: Budget = 0,
     with_input: WithInput = True,
+    env: options.Environment = "",
     board: options.Board = None,
     port: options.Port = None,
     json: options.Json = False,
@@ -130,10 +131,12 @@ def collect(
     """
     from dhn_kit import workflow
     from dhn_kit.pack import load_pack
+    from dhn_kit.perception import parse_environment
     from dhn_kit.playback import board_folder, powered
     from dhn_kit.store import SampleStore
 
     target, packed = load_target(board), load_pack(pack)
+    surroundings = parse_environment(env)
     rules = workflow.sampler_policy(policy, full_share, budget, with_input)
     writable_file(store)
     q, y = _played(packed, inputs)
@@ -141,7 +144,7 @@ def collect(
         powered(packed, target, board_folder(packed, target), port) as (session, _),
         SampleStore(store) as samples,
     ):
-        done = workflow.collect(session.client, target, samples, q, y, rules, count, console.progress)
+        done = workflow.collect(session.client, target, samples, q, y, rules, count, surroundings, console.progress)
         total = sum(samples.counts(packed.hash).values())
     if json:
         console.emit_json({**vars(done), "total": total, "store": str(store)})
@@ -149,6 +152,8 @@ def collect(
     console.line(
         f"{store}: {done.stored:,} new samples of {done.played:,} inferences, {done.lost:,} lost, {total:,} in all"
     )
+    if done.falls:
+        console.warn(f"the drift monitor fell back to the full network {done.falls} times; see 'dhn-kit status'")
 
 
 def train(
@@ -300,7 +305,7 @@ def loop(
         SampleStore(store) as samples,
     ):
         for turn in range(rounds):
-            done = workflow.collect(session.client, target, samples, q, y, rules, None, console.progress)
+            done = workflow.collect(session.client, target, samples, q, y, rules, progress=console.progress)
             version = workflow.next_version(session.client)
             chosen = replace(workflow.options_for(risk, delta, kinds, seed, version), allow_unseen=allow_unseen)
             with console.busy("training"):
