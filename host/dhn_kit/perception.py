@@ -94,17 +94,30 @@ def parse_policy(
     `deadline_rows` with ``worst_cases``. DhnError for an unknown channel or operating point.
     """
     rows: list[PolicyRow] = []
-    for part in filter(None, (p.strip() for p in text.split(";"))):
-        if part == "deadline":
-            if worst_cases is None:
-                raise DhnError("the deadline policy needs the predicted worst case of every operating point")
+    for held, point in read_policy(text):
+        if held is not None:
+            rows.append(PolicyRow(_point(point, operating_points), *held))
+        elif worst_cases is None:
+            raise DhnError("the deadline policy needs the predicted worst case of every operating point")
+        else:
             rows += deadline_rows(worst_cases)
-            continue
+    return rows
+
+
+def read_policy(text: str) -> list[tuple[tuple[int, int, int] | None, str]]:
+    """(channel, lowest, highest value) and operating point of each row; None stands for "deadline".
+
+    DhnError for what is not understood, before there is a bundle whose operating points could be named.
+    """
+    rows: list[tuple[tuple[int, int, int] | None, str]] = []
+    for part in filter(None, (p.strip() for p in text.split(";"))):
         condition, colon, point = (p.strip() for p in part.partition(":"))
-        if not colon:
+        if part == "deadline":
+            rows.append((None, ""))
+        elif not colon:
             raise DhnError(f"policy '{part}' is not understood; write CONDITION: OPERATING POINT, or 'deadline'")
-        number, low, high = _range(condition)
-        rows.append(PolicyRow(_point(point, operating_points), number, low, high))
+        else:
+            rows.append((_range(condition), point))
     return rows
 
 

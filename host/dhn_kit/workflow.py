@@ -18,13 +18,16 @@ from dhn_kit.errors import DhnError
 from dhn_kit.hooks import KINDS, Kind, promises
 from dhn_kit.latency import load_latency
 from dhn_kit.pack import Pack
+from dhn_kit.perception import parse_policy
 from dhn_kit.playback import Progress, Recorder, silent
 from dhn_kit.samples import Sample
 from dhn_kit.store import SampleStore
+from dhn_kit.train import monitor
 from dhn_kit.train.certify import predicted_costs
 from dhn_kit.train.data import Split, sample_name, split_from_samples
 from dhn_kit.train.heads import Head, Method, unpacked
 from dhn_kit.train.trainer import Options, TrainResult, train
+from dhn_kit.train.worst_case import worst_cases
 
 Int8 = npt.NDArray[np.int8]
 #: Half-width in score units of the band that "uncertain" samples from.
@@ -150,10 +153,13 @@ def train_from_store(
     options: Options,
     calibration_share: float = 0.6,
     allow_gaps: bool = False,
+    policy: str = "",
 ) -> TrainResult:
     """Hooks from everything the store has of this pack, costs by the board's model.
 
-    DhnError where samples were lost, unless `allow_gaps`: what is lost may not be lost by chance.
+    The bundle gets what the board needs in use: ``policy`` over its environment (`perception.parse_policy`), and the
+    ranges that its drift monitor compares with. DhnError where samples were lost, unless `allow_gaps`: what is lost may
+    not be lost by chance.
     """
     samples = store.load(pack.hash)
     lost = store.lost(pack.hash)
@@ -164,7 +170,13 @@ def train_from_store(
         )
     hook, calibration = splits(pack, samples, calibration_share)
     options = replace(options, slot_bytes=board.hook_flash.slot_bytes)
-    return train(pack, hook, calibration, predicted_costs(pack, load_latency(board.name)), options)
+    costs = predicted_costs(pack, load_latency(board.name))
+    result = train(pack, hook, calibration, costs, options)
+    bundle = result.bundle
+    if bundle.operating_points:
+        bundle.policies = parse_policy(policy, bundle.operating_points, worst_cases(pack, bundle, costs))
+        bundle.ranges = monitor.ranges(pack, bundle, calibration)
+    return result
 
 
 #: What `--method` takes.

@@ -197,6 +197,9 @@ def build(
     board: options.Board = None,
     calib: options.Calib = None,
     method: options.Method = None,
+    sample_bytes: Annotated[
+        int, typer.Option("--sample-bytes", min=1024, max=2**20, help="RAM for samples that wait for the line.")
+    ] = 8192,
     json: options.Json = False,
 ) -> None:
     """Build the firmware for a board, with the network in it.
@@ -206,12 +209,12 @@ def build(
       dhn-kit build model.dhn --board qemu-cortex-m4 -o build/m4
       dhn-kit build model.onnx --calib calib.npz --board posix
     """
-    from dhn_kit.firmware_build import build_firmware
+    from dhn_kit.playback import firmware_of
 
     target = load_target(board)
     packed = load_packed(network, target, calib, method)
     with console.busy(f"building firmware for {target.name}"):
-        image = build_firmware(packed.data, target, output)
+        image = firmware_of(packed, target, output, sample_bytes)
         packed.save(output / PACK_FILE)
         (output / BOARD_FILE).write_text(target.name + "\n")
     result = {
@@ -222,13 +225,16 @@ def build(
         "flash_weight_bytes": image.flash_weight_bytes,
         "ram_bytes": image.ram_bytes,
         "arena_bytes": packed.arena_bytes,
+        "sample_bytes": image.sample_bytes,
+        "state_bytes": image.state_bytes,
     }
     if json:
         console.emit_json(result)
         return
     console.line(
         f"{image.elf}: flash {image.flash_code_bytes:,} bytes of code and {image.flash_weight_bytes:,} of pack, "
-        f"RAM {image.ram_bytes:,} bytes with an arena of {packed.arena_bytes:,}"
+        f"RAM {image.ram_bytes:,} bytes with an arena of {packed.arena_bytes:,}, {image.sample_bytes:,} for samples "
+        f"and {image.state_bytes:,} for link, sampler, drift monitor and environment"
     )
 
 

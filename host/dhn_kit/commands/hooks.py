@@ -180,6 +180,14 @@ def train(
     survivors: Annotated[
         float, typer.Option("--survivors", min=0.0, help="Extra weight of inputs that earlier exits would not let go.")
     ] = 0.0,
+    point_policy: Annotated[
+        str,
+        typer.Option(
+            "--point-policy",
+            metavar="ROWS",
+            help="Which operating point the board takes when, such as 'battery<20: 2; deadline' (docs/perception.md).",
+        ),
+    ] = "",
     seed: Seed = 0,
     allow_gaps: AllowGaps = False,
     allow_unseen: AllowUnseen = False,
@@ -195,14 +203,17 @@ def train(
       dhn-kit train model.dhn samples.db -o hooks.dhn
       dhn-kit train model.dhn samples.db --risk 0.005 --delta 0.01 --hooks exit
       dhn-kit train model.dhn samples.db --method both
+      dhn-kit train model.dhn samples.db --point-policy "battery<20: 2; deadline"
       dhn-kit train model.dhn samples.db --from hooks.dhn -o newer.dhn
     """
     from dhn_kit import workflow
     from dhn_kit.bundle import load_bundle, save_bundle
     from dhn_kit.pack import load_pack
+    from dhn_kit.perception import read_policy
     from dhn_kit.store import SampleStore
 
     target, packed = load_target(board), load_pack(pack)
+    read_policy(point_policy)
     writable_file(output)
     earlier = workflow.heads_of(packed, start) if start else {}
     number = version or (load_bundle(start).version + 1 if start else 1)
@@ -214,7 +225,7 @@ def train(
         allow_unseen=allow_unseen,
     )
     with SampleStore(existing_file(store)) as samples, console.busy("training"):
-        result = workflow.train_from_store(packed, target, samples, chosen, allow_gaps=allow_gaps)
+        result = workflow.train_from_store(packed, target, samples, chosen, allow_gaps=allow_gaps, policy=point_policy)
     file = _trained(packed, result)
     save_bundle(file, output)
     summary = {**_train_result(result), "bundle": str(output), "bytes": len(file.data), "version": file.version}
