@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +22,8 @@ from dhn_kit.perception import parse_policy
 from dhn_kit.playback import Progress, Recorder, silent
 from dhn_kit.samples import Sample
 from dhn_kit.store import SampleStore
-from dhn_kit.train import monitor
-from dhn_kit.train.certify import predicted_costs
+from dhn_kit.train import design, monitor
+from dhn_kit.train.certify import Costs, predicted_costs
 from dhn_kit.train.data import Split, sample_name, split_from_samples
 from dhn_kit.train.heads import Head, Method, unpacked
 from dhn_kit.train.trainer import Options, TrainResult, train
@@ -146,6 +146,14 @@ def split_of(pack: Pack, samples: Sequence[Sample], sought: bool = False) -> Spl
     return split
 
 
+@dataclass(frozen=True)
+class Search:
+    """A search of exits' places and shapes. ``budget``: mean cost in full runs."""
+
+    budget: float
+    minutes: float
+
+
 def train_from_store(
     pack: Pack,
     board: Board,
@@ -154,8 +162,9 @@ def train_from_store(
     calibration_share: float = 0.6,
     allow_gaps: bool = False,
     policy: str = "",
+    wanted: Search | None = None,
 ) -> TrainResult:
-    """Hooks from everything the store has of this pack, costs by the board's model.
+    """Hooks from everything the store has of this pack, costs by the board's model; ``wanted``: exits by a search.
 
     The bundle gets what the board needs in use: ``policy`` over its environment (`perception.parse_policy`), and the
     ranges that its drift monitor compares with. DhnError where samples were lost, unless `allow_gaps`: what is lost may
@@ -171,11 +180,23 @@ def train_from_store(
     hook, calibration = splits(pack, samples, calibration_share)
     options = replace(options, slot_bytes=board.hook_flash.slot_bytes)
     costs = predicted_costs(pack, load_latency(board.name))
-    result = train(pack, hook, calibration, costs, options)
+    result = _search_and_train(pack, hook, calibration, costs, options, wanted)
     bundle = result.bundle
     if bundle.operating_points:
         bundle.policies = parse_policy(policy, bundle.operating_points, worst_cases(pack, bundle, costs))
         bundle.ranges = monitor.ranges(pack, bundle, calibration)
+    return result
+
+
+def _search_and_train(
+    pack: Pack, hook: Split, calibration: Split, costs: Costs, options: Options, wanted: Search | None
+) -> TrainResult:
+    if wanted is None:
+        return train(pack, hook, calibration, costs, options)
+    designs = design.find_designs(pack, hook, costs, options, wanted.minutes)
+    chosen = design.pick(designs, wanted.budget)
+    result = train(pack, hook, calibration, costs, replace(options, exits=chosen.exits))
+    result.bundle.report["designs"] = [asdict(d) | {"chosen": d is chosen} for d in designs]
     return result
 
 

@@ -73,13 +73,37 @@ def _train_result(result: TrainResult) -> dict[str, Any]:
         "operating_points": points,
         "dropped": [{"name": d.name, "reason": d.reason} for d in result.dropped],
         "refused": {f"{risk:g}": why for risk, why in result.refused.items()},
+        "designs": result.bundle.report.get("designs", []),
         "methods": [{**vars(t), "seconds": round(t.seconds, 3)} for t in result.trials],
         "seconds": {stage: round(s, 3) for stage, s in result.seconds.items()},
     }
 
 
+def _show_designs(designs: list[dict[str, Any]]) -> None:
+    """The Pareto front of a search; nothing without one."""
+    if not designs:
+        return
+
+    def shape(exit: dict[str, Any]) -> str:
+        layers = f"{exit['hidden']} hidden" if exit["hidden"] else "linear"
+        pool = "x".join(map(str, exit["pool"]))
+        return f"point {exit['point']} {layers}" + (f" pooled {pool}" if pool != "1x1" else "")
+
+    rows = (
+        (
+            "*" if d["chosen"] else "",
+            f"{d['cost']:.3f}",
+            f"{d['risk']:.2%}",
+            ", ".join(map(shape, d["exits"])) or "none",
+        )
+        for d in designs
+    )
+    console.table("Designs, expected out of fold", ("chosen", ">mean cost", ">risk", "exits"), rows)
+
+
 def _show_training(result: dict[str, Any]) -> None:
     rows = ((p["name"], f"{p['epsilon']:.2%}", f"{p['risk_bound']:.2%}", p["n"]) for p in result["operating_points"])
+    _show_designs(result["designs"])
     if len({t["method"] for t in result["methods"]}) > 1:
         shown = (
             (t["head"], t["method"], t["hidden"], f"{t['agreement']:.2%}", t["seconds"]) for t in result["methods"]
@@ -188,6 +212,14 @@ def train(
             help="Which operating point the board takes when, such as 'battery<20: 2; deadline' (docs/perception.md).",
         ),
     ] = "",
+    search: Annotated[
+        bool, typer.Option("--search", help="Search where exits sit and their shapes, under --budget.")
+    ] = False,
+    budget: Annotated[
+        str,
+        typer.Option("--budget", help="Mean cost that --search may take: 2x (twice as fast) or 0.5 (of a full run)."),
+    ] = "2x",
+    minutes: Annotated[float, typer.Option("--minutes", min=0.01, help="Time that --search may take.")] = 10.0,
     seed: Seed = 0,
     allow_gaps: AllowGaps = False,
     allow_unseen: AllowUnseen = False,
@@ -204,6 +236,7 @@ def train(
       dhn-kit train model.dhn samples.db --risk 0.005 --delta 0.01 --hooks exit
       dhn-kit train model.dhn samples.db --method both
       dhn-kit train model.dhn samples.db --point-policy "battery<20: 2; deadline"
+      dhn-kit train model.dhn samples.db --search --budget 2x
       dhn-kit train model.dhn samples.db --from hooks.dhn -o newer.dhn
     """
     from dhn_kit import workflow
@@ -211,6 +244,7 @@ def train(
     from dhn_kit.pack import load_pack
     from dhn_kit.perception import read_policy
     from dhn_kit.store import SampleStore
+    from dhn_kit.train import design
 
     target, packed = load_target(board), load_pack(pack)
     read_policy(point_policy)
@@ -224,8 +258,11 @@ def train(
         survivors=survivors,
         allow_unseen=allow_unseen,
     )
+    wanted = workflow.Search(design.parse_budget(budget), minutes) if search else None
     with SampleStore(existing_file(store)) as samples, console.busy("training"):
-        result = workflow.train_from_store(packed, target, samples, chosen, allow_gaps=allow_gaps, policy=point_policy)
+        result = workflow.train_from_store(
+            packed, target, samples, chosen, allow_gaps=allow_gaps, policy=point_policy, wanted=wanted
+        )
     file = _trained(packed, result)
     save_bundle(file, output)
     summary = {**_train_result(result), "bundle": str(output), "bytes": len(file.data), "version": file.version}
