@@ -18,10 +18,10 @@ from dhn_kit.unpack import Instruction, unpack
 
 def op_costs(pack: Pack, model: LatencyModel | None = None) -> list[float]:
     """Predicted instructions of every op of the pack's program."""
-    model, kernels = model or LatencyModel(), all_by_name()
+    model, kernels, nonzero = model or LatencyModel(), all_by_name(), pack.extra.get("nonzero", {})
     calls = [i for i in unpack(pack.data).program if i.fields["kind"] == INSTR_RUN]
     return [
-        model.instructions(kernels[o.kernel], i.params or {}, o.macs, o.outputs)
+        model.instructions(kernels[o.kernel], {**(i.params or {}), **nonzero.get(o.name, {})}, o.macs, o.outputs)
         for o, i in zip(pack.ops, calls, strict=True)
     ]
 
