@@ -1,4 +1,4 @@
-"""Trains a zoo network from its data set's training split: python zoo/train.py mnist|smartwatch."""
+"""Trains a zoo network from its data set's training split: python zoo/train.py mnist|mnist-small|smartwatch."""
 # SPDX-License-Identifier: Apache-2.0
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class Recipe:
     """A network and how to train it. ``stacks`` are (channels, stride) of one residual block each."""
 
     file: str
+    data: str
     input: str
     dims: int
     stem: tuple[int, int, int]  # channels, kernel, stride
@@ -135,6 +136,7 @@ def rotations(axis: Tensor) -> Tensor:
 RECIPES = {
     "mnist": Recipe(
         file="mnist_resnet8.onnx",
+        data="mnist",
         input="image",
         dims=2,
         stem=(16, 3, 2),
@@ -143,8 +145,20 @@ RECIPES = {
         augment=warp_images,
         epochs=300,
     ),
+    "mnist-small": Recipe(
+        file="mnist_small.onnx",
+        data="mnist",
+        input="image",
+        dims=2,
+        stem=(4, 3, 2),
+        stacks=((8, 2), (16, 2), (16, 1)),
+        kernel=3,
+        augment=warp_images,
+        epochs=100,
+    ),
     "smartwatch": Recipe(
         file="smartwatch_cnn.onnx",
+        data="smartwatch",
         input="motion",
         dims=1,
         stem=(16, 5, 2),
@@ -266,7 +280,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path(__file__).parent, help="folder for the .onnx file")
     parser.add_argument("--epochs", type=int, help="instead of the recipe's number, for a quick try")
     arguments = parser.parse_args()
-    recipe, data = RECIPES[arguments.name], datasets.load(arguments.name)
+    recipe = RECIPES[arguments.name]
+    data = datasets.load(recipe.data)
     recipe = replace(recipe, epochs=arguments.epochs or recipe.epochs)
     start = time.monotonic()
     model = train(recipe, data)

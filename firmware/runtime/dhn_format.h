@@ -64,7 +64,7 @@ typedef struct {
     uint8_t kind;
     uint8_t kernel; /* RUN: index into the pack's kernel table */
     uint16_t index; /* RUN: number of the operator, for observers; POINT: number of the hook point */
-    uint8_t group;  /* RUN: executed only while this group's selection is `variant`; 0: always */
+    uint8_t group;  /* RUN, POINT: executed only while this group's selection is `variant`; 0: always */
     uint8_t variant;
     uint32_t in0, in1, out; /* references; unused ones are 0 */
     uint32_t scratch;       /* arena */

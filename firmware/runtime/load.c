@@ -111,7 +111,11 @@ static dhn_status_t check_main_program(const dhn_header_t *h, const dhn_space_t 
                 return DHN_ERR_PROGRAM;
             }
         }
-        if (instr->kind == DHN_INSTR_END) {
+        bool const end_of_all = instr->kind == DHN_INSTR_END;
+        if (instr->group != 0u && (end_of_all || instr->group >= h->group_count)) {
+            return DHN_ERR_PROGRAM;
+        }
+        if (end_of_all) {
             break;
         }
         if (instr->kind == DHN_INSTR_POINT) {
@@ -120,8 +124,7 @@ static dhn_status_t check_main_program(const dhn_header_t *h, const dhn_space_t 
             }
             point++;
         } else if (instr->kind == DHN_INSTR_RUN) {
-            dhn_status_t const status =
-                (instr->group != 0u && instr->group >= h->group_count) ? DHN_ERR_PROGRAM : dhn_verify_run(s, instr);
+            dhn_status_t const status = dhn_verify_run(s, instr);
             if (status != DHN_OK) {
                 return status;
             }

@@ -218,10 +218,10 @@ static void execute_main(run_t *run)
     while (at != 0u) {
         const dhn_instr_t *const instr = (const void *)(self->pack + at);
         at += instr->bytes;
+        if (instr->group != 0u && run->selected[instr->group] != instr->variant) {
+            continue;
+        }
         if (instr->kind == DHN_INSTR_RUN) {
-            if (instr->group != 0u && run->selected[instr->group] != instr->variant) {
-                continue;
-            }
             if (observer != NULL && observer->on_op != NULL) {
                 observer->on_op(observer->context, instr->index);
             }

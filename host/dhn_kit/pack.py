@@ -34,6 +34,7 @@ from dhn_kit.memory import (
 from dhn_kit.patch import patch
 from dhn_kit.records import ConstPool
 from dhn_kit.schedule import reorder
+from dhn_kit.selections import Selection, add_bits, add_small, narrow_kernels
 from dhn_kit.strategy import Choice, Policy, choose
 from dhn_kit.variants import Gates, add_variants, next_group, paying
 
@@ -106,6 +107,11 @@ class Pack:
         """What masks can leave out, in program order."""
         return [Gates(**{**g, "tensors": tuple(g["tensors"])}) for g in self.extra.get("gates", ())]
 
+    @property
+    def selections(self) -> list[Selection]:
+        """Between what hooks can select, in program order."""
+        return [Selection(**{**s, "layers": tuple(s["layers"])}) for s in self.extra.get("selections", ())]
+
     def save(self, path: Path) -> None:
         """Device bytes plus trailer, written whole or not at all."""
         trailer.save(path, self.data, _meta(self))
@@ -125,19 +131,31 @@ def pack(
     policy: Policy | None = None,
     bands: int = 0,
     keep: int = KEEP_BYTES,
+    narrow: Graph | None = None,
+    small: Graph | None = None,
 ) -> Pack:
     """Pack a quantised graph for a kernel architecture: lower, order, choose kernels, plan, write.
 
     ``hooks`` names the kinds that need something in the pack (`hooks.PACKED_KINDS`): kernels that bundles may name, or
     variants of layers. False leaves hook points out (for comparison only). ``latency`` is the board's; without it a
     coarse rule guesses which kernels are the fast ones. ``bands`` runs the first operators in so many bands of rows
-    (`patch`); DhnError if that saves nothing. ``keep``: arena bytes that hooks own from run to run.
+    (`patch`); DhnError if that saves nothing. ``keep``: arena bytes that hooks own from run to run. ``narrow``: the
+    same network with narrower weights in the layers between whose versions hooks of kind "bits" select. ``small``:
+    another network with the same input and output, which one of kind "select" may run instead.
     """
     kinds = _kinds(hooks)
     if points is None:
         points = find_points(graph) if hooks is not False else []
     lowered, gates = add_variants(reorder(lower(graph), points), points, kinds)
-    made = _Made(arch, latency, policy, kinds, max(keep, records.ENVIRONMENT), tuple(gates))
+    selections: list[Selection] = []
+    if narrow is not None:
+        lowered, selections = add_bits(lowered, narrow, points)
+        policy = policy and dataclasses.replace(policy, kernels=narrow_kernels(policy.kernels, lowered))
+    if small is not None:
+        lowered, selections = add_small(lowered, small, points)
+    made = _Made(
+        arch, latency, policy, kinds, max(keep, records.ENVIRONMENT), tuple(gates), selections=tuple(selections)
+    )
     plain = _packed(lowered, points, made)
     if not bands:
         return plain
@@ -146,8 +164,8 @@ def pack(
     least = min((packed.arena_bytes for _, packed in found), default=plain.arena_bytes)
     if least >= plain.arena_bytes:
         raise DhnError(f"'{graph.name}' needs no less RAM in {bands} bands; try another number, or none")
-    small = [f for f in found if f[1].arena_bytes <= min(NEARLY * least, plain.arena_bytes - 1)]
-    patched, best = min(small, key=lambda f: f[0].macs_after)
+    fitting = [f for f in found if f[1].arena_bytes <= min(NEARLY * least, plain.arena_bytes - 1)]
+    patched, best = min(fitting, key=lambda f: f[0].macs_after)
     facts = {name: getattr(patched, name) for name in ("bands", "ops", "macs_before", "macs_after")}
     best.extra["patch"] = {**facts, "arena_before": plain.arena_bytes}
     return best
@@ -163,6 +181,7 @@ class _Made:
     kinds: tuple[str, ...] = ()
     keep: int = KEEP_BYTES
     gates: tuple[Gates, ...] = ()
+    selections: tuple[Selection, ...] = ()
 
 
 def _kinds(hooks: bool | Collection[str]) -> tuple[str, ...]:
@@ -206,7 +225,7 @@ def _packed(lowered: Lowered, points: list[HookPoint], made: _Made) -> Pack:
             "latency": made.latency.board if made.latency else "",
             "gates": [dataclasses.asdict(g) for g in gates],
             "keep_used": used,
-            "nonzero": _nonzero(lowered, made.policy),
+            "selections": [dataclasses.asdict(s) for s in made.selections],
         },
         memory.proven_optimal,
         lowered,
@@ -221,15 +240,6 @@ def _mask_places(gates: Sequence[Gates]) -> tuple[dict[str, int], int]:
             places[mask_name(g.group)] = used
             used += -(-g.count // 4) * 4
     return places, used
-
-
-def _nonzero(lowered: Lowered, policy: Policy | None) -> dict[str, dict[str, int]]:
-    """Of ops whose kernel skips zeros, how many inputs it is expected to meet."""
-    return {
-        o.name: dict(policy.nonzero[o.name])
-        for o in lowered.ops
-        if policy and o.kernel.sparse and o.name in policy.nonzero
-    }
 
 
 def _op_info(op: Op, choice: Choice) -> OpInfo:
@@ -265,12 +275,16 @@ def pack_within(
     latency: LatencyModel | None = None,
     policy: Policy | None = None,
     keep: int = KEEP_BYTES,
+    narrow: Graph | None = None,
+    small: Graph | None = None,
 ) -> Pack:
     """`pack`; in the fewest bands with which the arena takes at most `ram_bytes`, if whole it takes more.
 
     Where no number of bands is enough, the pack with the smallest arena.
     """
-    made = functools.partial(pack, graph, arch, hooks=hooks, latency=latency, policy=policy, keep=keep)
+    made = functools.partial(
+        pack, graph, arch, hooks=hooks, latency=latency, policy=policy, keep=keep, narrow=narrow, small=small
+    )
     best = made()
     for bands in BANDS:
         if best.arena_bytes <= ram_bytes:
@@ -339,8 +353,8 @@ class _Program:
         number = self.kernels.index(kernel)
         self.data += records.INSTR.pack(bytes=size, kind=records.INSTR_RUN, kernel=number, **operands) + params
 
-    def mark(self, kind: int, index: int = 0) -> None:
-        self.data += records.INSTR.pack(bytes=records.INSTR.size, kind=kind, index=index)
+    def mark(self, kind: int, index: int = 0, group: int = 0) -> None:
+        self.data += records.INSTR.pack(bytes=records.INSTR.size, kind=kind, index=index, group=group)
 
 
 def emit_program(ops: list[Op], offsets: dict[str, int], kernels: list[int], at: int, pool: ConstPool) -> bytes:
@@ -411,6 +425,7 @@ def _emit_steps(
 ) -> list[int]:
     """Start offset of every step, and of the END behind them."""
     starts = []
+    whole = _group_of_all(lowered)
     for step, (kind, index) in enumerate(steps):
         for kernel, out, params in extra(step) if extra else ():
             program.call(kernel, params, out=out)
@@ -419,10 +434,19 @@ def _emit_steps(
             for number, op in enumerate(alternatives(lowered.ops, index), index):
                 program.run(op, number, offsets)
         else:
-            program.mark(records.INSTR_POINT, index)
+            program.mark(records.INSTR_POINT, index, group=whole if index else 0)
     starts.append(program.here)
     program.mark(records.INSTR_END)
     return starts
+
+
+def _group_of_all(lowered: Lowered) -> int:
+    """The selection that decides whether the network runs at all, and so whether its hook points are asked; 0: it does.
+
+    Only where there are two networks do all ops belong to one group, and the first to its variant 1.
+    """
+    groups = {op.group for op in lowered.ops}
+    return groups.pop() if len(groups) == 1 and lowered.ops[0].variant == 1 else 0
 
 
 def _landing(node: int, lowered: Lowered, points: list[HookPoint], steps: Steps) -> int:

@@ -22,7 +22,7 @@ from dhn_kit.project import SETTINGS, load_project
 
 if TYPE_CHECKING:
     from dhn_kit.pack import Pack
-    from dhn_kit.precision import Bits
+    from dhn_kit.precision import Bits, Precision
     from dhn_kit.quantize import Method
     from dhn_kit.strategy import Goal, Policy
 
@@ -164,18 +164,50 @@ def policy_of(
 
 def with_bits(quantized: Quantized, board: Board, policy: Policy, bits: Bits) -> tuple[Policy, dict[str, Any] | None]:
     """Narrows the network's weights: the policy that names the kernels which read them, and facts for the trailer."""
+    if bits == "8":
+        return policy, None
+    found = _chosen_bits(quantized, board, policy, bits, f"--bits {bits}")
+    quantized.graph = found.graph
+    return dataclasses.replace(policy, kernels={**found.kernels, **policy.kernels}), found.facts()
+
+
+def with_narrow(quantized: Quantized, board: Board, policy: Policy) -> tuple[Policy, Graph]:
+    """The same network with four-bit weights wherever the board has kernels for them, and the policy to use those."""
+    from dhn_kit.selections import narrow_name
+
+    found = _chosen_bits(quantized, board, policy, "4", "--hooks bits")
+    kernels = {narrow_name(name): kernel for name, kernel in found.kernels.items()}
+    return dataclasses.replace(policy, kernels={**kernels, **policy.kernels}), found.graph
+
+
+def _chosen_bits(quantized: Quantized, board: Board, policy: Policy, bits: Bits, option: str) -> Precision:
     from dhn_kit.latency import load_latency
     from dhn_kit.precision import choose_bits
 
-    if bits == "8":
-        return policy, None
     if quantized.x is None:
-        raise DhnError(f"--bits {bits} measures on calibration data what narrow weights do; give --calib data.npz")
+        raise DhnError(f"{option} measures on calibration data what narrow weights do; give --calib data.npz")
     with console.busy("measuring layers with fewer bits"):
         q = quantized.graph.quantize_input(quantized.x)
-        found = choose_bits(quantized.graph, q, bits, board.flavour, load_latency(board.name), policy)
-    quantized.graph = found.graph
-    return dataclasses.replace(policy, kernels={**found.kernels, **policy.kernels}), found.facts()
+        return choose_bits(quantized.graph, q, bits, board.flavour, load_latency(board.name), policy)
+
+
+def load_small(path: Path, big: Quantized, method: Method | None) -> Graph:
+    """A second network for the same pack, its input and output quantised like those of the first."""
+    from dhn_kit.quantize import check_calibration, quantize
+    from dhn_kit.selections import check_alike
+
+    graph = load_model(path)
+    if not graph.quantized:
+        if big.x is None:
+            raise DhnError(f"{path} is a float network; give calibration data with --calib data.npz (array 'x')")
+        check_calibration(graph, big.x, what=f"calibration data for {path}")
+        pairs = zip((*graph.inputs, *graph.outputs), (*big.graph.inputs, *big.graph.outputs), strict=True)
+        quants = {mine.tensor: big.graph.tensors[its.tensor].quant for mine, its in pairs}
+        fixed = {tensor: quant for tensor, quant in quants.items() if quant is not None}
+        with console.busy(f"quantising {path}"):
+            graph = quantize(graph, big.x, method or "minmax", fixed=fixed)
+    check_alike(big.graph, graph)
+    return graph
 
 
 def packed_for(
@@ -185,20 +217,29 @@ def packed_for(
     bands: int | None = None,
     kinds: Sequence[str] = (),
     keep: int = KEEP_BYTES,
+    narrow: Graph | None = None,
+    small: Graph | None = None,
 ) -> Pack:
     """The quantised graph packed for the board, kernels chosen by its latency model.
 
     ``bands`` None: the first operators run in bands of rows only where the arena would not fit the board otherwise;
-    0: never. ``kinds`` of hooks that the pack is made for, ``keep``: arena bytes that hooks own from run to run.
+    0: never. ``kinds`` of hooks that the pack is made for, ``keep``: arena bytes that hooks own from run to run;
+    ``narrow`` and ``small``: see `pack.pack`.
     """
     from dhn_kit.latency import load_latency
     from dhn_kit.pack import pack, pack_within
 
-    latency, policy, hooks = load_latency(board.name), policy or policy_of(board), kinds or True
+    made: dict[str, Any] = {
+        "hooks": kinds or True,
+        "latency": load_latency(board.name),
+        "policy": policy or policy_of(board),
+        "keep": keep,
+        "narrow": narrow,
+        "small": small,
+    }
     if bands is not None:
-        return pack(graph, board.flavour, hooks=hooks, latency=latency, policy=policy, bands=bands, keep=keep)
-    ram = board.memory.ram_bytes
-    return pack_within(graph, board.flavour, ram, hooks=hooks, latency=latency, policy=policy, keep=keep)
+        return pack(graph, board.flavour, bands=bands, **made)
+    return pack_within(graph, board.flavour, board.memory.ram_bytes, **made)
 
 
 def hook_kinds(text: str) -> tuple[str, ...]:

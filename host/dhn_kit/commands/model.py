@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,11 +16,13 @@ from dhn_kit.commands.inputs import (
     is_pack,
     load_model,
     load_quantized,
+    load_small,
     load_target,
     model_and_calib,
     packed_for,
     policy_of,
     with_bits,
+    with_narrow,
     writable_file,
 )
 from dhn_kit.errors import DhnError
@@ -208,6 +209,7 @@ def pack(
     patch: options.Patch = None,
     hooks: options.HookKinds = "",
     keep: options.Keep = KEEP_BYTES,
+    small: options.Small = None,
     json: options.Json = False,
 ) -> None:
     """Quantise a network and pack it as a program for a board.
@@ -224,18 +226,21 @@ def pack(
       dhn-kit pack model.onnx --calib calib.npz --bits auto --flash-budget 40000 -o smaller.dhn
       dhn-kit pack model.tflite --patch 4 -o thrifty.dhn
       dhn-kit pack model.onnx --calib calib.npz --hooks input,reuse --keep 512 -o gated.dhn
+      dhn-kit pack big.onnx --small small.onnx --calib calib.npz -o both.dhn
     """
     from dhn_kit.inspection import multiplies
 
     target = load_target(board)
     writable_file(output)
-    kinds = [k for k in hook_kinds(hooks) if k in PACKED_KINDS]
+    kinds = packed_kinds(hooks, small is not None, bits)
     quantized = load_quantized(*model_and_calib(model, calib), method)
     policy, facts = with_bits(quantized, target, policy_of(target, flash_budget, goal, kernel, ram_first), bits)
-    if "zero" in kinds:
-        policy = dataclasses.replace(policy, nonzero=_nonzero(quantized))
+    second = None if small is None else load_small(small, quantized, method)
+    narrow = None
+    if "bits" in kinds:
+        policy, narrow = with_narrow(quantized, target, policy)
     with console.busy("packing"):
-        packed = packed_for(quantized.graph, target, policy, patch, kinds, keep)
+        packed = packed_for(quantized.graph, target, policy, patch, kinds, keep, narrow, second)
         packed.extra["precision"] = facts
     check_fit(packed, target)
     try:
@@ -268,19 +273,20 @@ def pack(
         console.line(_precision_text(facts))
 
 
+def packed_kinds(text: str, two: bool, bits: str) -> list[str]:
+    """Kinds of hooks that need something in the pack. DhnError where they do not go together with other options."""
+    kinds: list[str] = [k for k in hook_kinds(text) if k in PACKED_KINDS]
+    if "select" in kinds and not two:
+        raise DhnError("hooks of kind 'select' choose between two networks; name the second one with --small")
+    if "bits" in kinds and bits != "8":
+        raise DhnError(f"--bits {bits} narrows layers for good, --hooks bits by choice; leave one of them out")
+    return kinds if not two or "select" in kinds else [*kinds, "select"]
+
+
 def _precision_text(facts: dict[str, Any]) -> str:
     widths = Counter(w["bits"] for w in facts["widths"].values())
     layers = ", ".join(f"{count} with {bits} bits" for bits, count in sorted(widths.items()))
     return f"layers: {layers}; answers as with 8 bits for {facts['agreement']:.2%} of {facts['inputs']} inputs"
-
-
-def _nonzero(quantized: Quantized) -> dict[str, dict[str, int]]:
-    """How often inputs of fully connected layers are not zero, on the calibration data."""
-    from dhn_kit.sparsity import nonzero_inputs
-
-    if quantized.x is None:
-        raise DhnError("--hooks zero has to see how often inputs are zero: give data with --calib data.npz (array 'x')")
-    return nonzero_inputs(quantized.graph, quantized.graph.quantize_input(quantized.x))
 
 
 def _patch_text(packed: packing.Pack) -> str:

@@ -56,6 +56,14 @@ HookKinds = Annotated[
         "Exits, blends and skips need nothing in it.",
     ),
 ]
+Small = Annotated[
+    Path | None,
+    typer.Option(
+        "--small",
+        metavar="SMALL",
+        help="A smaller network with the same input and classes for the same pack, which hooks of kind select may run.",
+    ),
+]
 Keep = Annotated[
     int,
     typer.Option("--keep", metavar="BYTES", min=16, help="Arena that hooks own from run to run, environment included."),
@@ -98,14 +106,6 @@ Kernels = Annotated[
     list[str] | None,
     typer.Option(
         "--kernel", metavar="OP=KERNEL", help="Take this kernel for this operator; 'inspect' lists both. Repeatable."
-    ),
-]
-Environment = Annotated[
-    str,
-    typer.Option(
-        "--env",
-        metavar="CHANNEL=N,..",
-        help="What the board takes its surroundings for, such as battery=40,deadline=50; stands in for sensors.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

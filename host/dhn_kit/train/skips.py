@@ -81,12 +81,16 @@ def _mixing(x: Floats, y: Floats) -> tuple[Floats, Floats]:
     return weight.T.astype(np.float32).reshape(y.shape[1], 1, 1, x.shape[1]), bias.astype(np.float32)
 
 
-def always(point: HookPoint, repair: Graph) -> HookSpec:
-    """A hook that skips whatever the input is; its gate costs least and is never asked."""
+def constant_score(point: HookPoint) -> Graph:
+    """The score of a hook that must act, or not, whatever the input is."""
     size = int(np.prod(point.feature_shape))
     head = Head([(np.zeros((size, 1), np.float32), np.ones(1, np.float32))])
-    features = np.zeros((4, size), np.int8)
-    net = int8_graph(head, point, features, None, f"always at {point.name}")
+    return int8_graph(head, point, np.zeros((4, size), np.int8), None, f"always at {point.name}")
+
+
+def always(point: HookPoint, repair: Graph) -> HookSpec:
+    """A hook that skips whatever the input is; its gate costs least and is never asked."""
+    net = constant_score(point)
     return HookSpec(point.index, "skip", net, [ALWAYS], "value", repair=repair, name=f"always skip at {point.name}")
 
 
