@@ -22,6 +22,8 @@ from dhn_kit.train.thresholds import Bools, Cascade
 from dhn_kit.train.tuning import Base
 from dhn_kit.twin import Twin
 
+#: Samples and their warped copies that heads learn from; a fit's steps do not see more rows than a few times this.
+MOST_ROWS = 12000
 #: Shares of the risk at which hooks are judged that may go into changing the computation; exits get the rest.
 BASE_SHARES = (0.4, 1.6)
 
@@ -163,9 +165,9 @@ def output_kind(pack: Pack, hook: Split) -> exits.OutputKind:
 
 def pool_for(pack: Pack, hook: Split, kind: exits.OutputKind, options: Options) -> exits.Pool:
     """Samples and warped copies, with the full network's answers to both as targets."""
-    features, output, label, copies = hook.features, hook.output, hook.label, 0
-    if hook.input is not None and options.copies:
-        copies = options.copies
+    features, output, label = hook.features, hook.output, hook.label
+    copies = min(options.copies, max(0, MOST_ROWS // len(hook) - 1)) if hook.input is not None else 0
+    if hook.input is not None and copies:
         more = Twin(pack).run(warped(hook.input, copies, options.seed), mode="detached", features=True)
         features = [np.concatenate([a, b]) for a, b in zip(features, more.features, strict=True)]
         output = np.concatenate([output, more.output])
