@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
@@ -86,3 +87,22 @@ def autoencoder() -> bytes:
     for number, (inputs, outputs) in enumerate(itertools.pairwise(AUTOENCODER)):
         b.dense(inputs, outputs, relu=number < len(AUTOENCODER) - 2)
     return b.model("autoencoder", AUTOENCODER[-1])
+
+
+def digits(x: npt.NDArray[np.float32], y: npt.NDArray[np.int64], hidden: int = 256) -> bytes:
+    """Fully connected, 28 x 28 pixels to `hidden` units with ReLU to ten digits.
+
+    The first layer's weights are random, the second's fitted by least squares to images ``x`` (N, 1, H, W) and their
+    digits ``y``. Dark pixels and silent units are zeros that kernels may leave out.
+    """
+    b = Builder(x.shape[1:])
+    pixels, classes = int(np.prod(x.shape[1:])), int(y.max()) + 1
+    first = b.rng.standard_normal((hidden, pixels)) * np.sqrt(2.0 / pixels)
+    offset = -np.quantile(x.reshape(len(x), -1) @ first.T, 0.5, axis=0)
+    active = np.maximum(x.reshape(len(x), -1) @ first.T + offset, 0)
+    second = np.linalg.solve(active.T @ active + np.eye(hidden), active.T @ (np.eye(classes)[y] - 1 / classes))
+    b.node("Flatten")
+    b.node("Gemm", b.const(first), b.const(offset), transB=1)
+    b.node("Relu")
+    b.node("Gemm", b.const(second), b.const(np.zeros(classes)))
+    return b.model("digits", classes)

@@ -87,13 +87,21 @@ EXTREMES: dict[str, Numbers] = {
     "zero weights": Numbers("typical", (5, -5), weights="zero"),
     "halves": Numbers("typical", (0, 3), weights="halves"),
 }
+#: Inputs that kernels may leave out.
+ZEROS: dict[str, Numbers] = {
+    "mostly zero": Numbers(zps=(-128, -128), relu=True, data="mostly low"),
+    "all zero": Numbers(zps=(-7, 4), data="minus seven"),
+}
 
 
 def values_of(kind: str, rng: np.random.Generator, shape: tuple[int, ...], low: int = -128) -> Int8:
-    """int8 bytes: "any", "edges" (only the ends of the range), "high", "low", "zero", "four bits" or "two bits"."""
+    """int8 bytes: "any", "edges" (only the ends of the range), "high", "low", "mostly low", "minus seven", "zero",
+    "four bits" or "two bits"."""
+    if kind == "mostly low":
+        return np.where(rng.random(shape) < 0.8, low, rng.integers(low, 128, shape)).astype(np.int8)
     if kind == "edges":
         return rng.choice(np.array([low, 127]), shape).astype(np.int8)
-    fixed = {"high": 127, "low": low, "zero": 0}
+    fixed = {"high": 127, "low": low, "zero": 0, "minus seven": -7}
     if kind in fixed:
         return np.full(shape, fixed[kind], np.int8)
     bits = {"four bits": 4, "two bits": 2}.get(kind)
@@ -521,6 +529,8 @@ def all_layers() -> tuple[Layer, ...]:
     extreme: list[Layer] = []
     for name, n in EXTREMES.items():
         extreme += [*odd_convs(n, name), *odd_depthwise(n, name), *odd_fc(n, name)]
+    for name, n in ZEROS.items():
+        extreme += odd_fc(n, name)
         extreme += [conv((8, 8, 16), 16, n=n, note=name), conv((8, 6, 32), 16, (1, 1), n=n, note=name)]
         extreme += [fc(128, 20, n=n, note=name), depthwise((9, 9, 16), n=n, note=name)]
     for name, n in NARROW.items():

@@ -17,10 +17,10 @@ PACKAGE = Path(__file__).resolve().parents[1] / "host" / "dhn_kit"
 ORDER = [
     "errors", "resources", "graph", "records", "trailer",
     "expressions", "c_text", "boards", "kernels", "latency", "quant_math", "layouts",
-    "float_reference", "luts", "int_reference",
+    "float_reference", "luts", "int_reference", "sparsity",
     "onnx_import", "tflite_reader", "tflite_ops", "tflite_import",
     "quantize", "narrow",
-    "hooks", "hookpoints",
+    "hooks", "perception", "hookpoints",
     "plan", "plan_validator", "lower", "memory", "schedule", "patch", "variants", "selections", "strategy",
     "pack", "unpack", "hook_programs", "bundle", "inspection", "cost", "poison",
     "twin", "precision", "optable",

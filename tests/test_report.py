@@ -11,14 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dhn_kit.bundle import pack_bundle
 from dhn_kit.graph import Port
-from dhn_kit.hooks import ALWAYS, NEVER, Bundle, Certificate, HookSpec
+from dhn_kit.hooks import ALWAYS, NEVER, SILENT, Bundle, Certificate, HookSpec
 from dhn_kit.pack import Pack, pack
 from dhn_kit.report import MemoryBlock, ReportData, figures, gather, memory_blocks, plots, write_report
 from dhn_kit.report.report import render
 from dhn_kit.train import Split, heads, split_from_inputs
-from dhn_kit.train.baselines import Comparison
-from dhn_kit.train.certify import predicted_costs
+from dhn_kit.train.baselines import Comparison, coin, forced
+from dhn_kit.train.certify import measured_cost, predicted_costs
+from dhn_kit.twin import Twin
 from nets import Net
 
 Gathered = tuple[Pack, Bundle, Split, ReportData]
@@ -173,12 +175,61 @@ def test_the_oracle_always_agrees_and_costs_no_more_than_gate_and_full_together(
     assert oracle.agreement == 1.0 and oracle.cost <= data.full.mean + data.points[0].mean
 
 
-def test_a_random_gate_loses_in_proportion_to_how_often_it_leaves(gathered: Gathered) -> None:
+def test_a_random_gate_of_equal_cost_is_a_coin_between_the_two_best_static_choices(gathered: Gathered) -> None:
     _, _, _, data = gathered
-    static = next(c for c in data.comparisons if c.kind == "static")
-    coin = next(c for c in data.comparisons if c.name == "random gate at some")
-    share = data.points[2].exits["exit"]
-    assert coin.agreement == pytest.approx(1 - share * (1 - static.agreement)) and coin.cost == data.points[2].mean
+    static, full = (next(c for c in data.comparisons if c.kind == kind) for kind in ("static", "full"))
+    gate = next(c for c in data.comparisons if c.name == "random gate at some")
+    share = (full.cost - gate.cost) / (full.cost - static.cost)
+    assert gate.cost == data.points[2].mean and 0 < share < 1
+    if static.merit < full.merit:
+        assert gate.agreement == pytest.approx(1 - share * (1 - static.agreement))
+
+
+def choice(cost: float, agreement: float) -> Comparison:
+    return Comparison("c", "static", cost, agreement, None)
+
+
+def test_a_coin_takes_the_best_pair_and_never_pays_more_than_it_may() -> None:
+    choices = [choice(100, 1.0), choice(20, 0.9), choice(60, 0.91), choice(10, 0.5)]
+    half = coin(choices, 60, "coin")
+    assert half is not None and half.cost == 60 and half.agreement == pytest.approx(0.95)
+    rich, poor = coin(choices, 140, "coin"), coin(choices, 5, "coin")
+    assert rich is not None and (rich.cost, rich.agreement) == (100, 1.0) and poor is None
+
+
+def test_silenced_hooks_still_run_where_another_reads_what_they_keep() -> None:
+    hooks = [
+        {"keeps": ["a"], "reads": []},
+        {"keeps": ["b"], "reads": ["a"]},
+        {"keeps": ["c"], "reads": []},
+        {"keeps": [], "reads": ["b"]},
+    ]
+    assert forced(hooks, {3: 7}) == [SILENT, SILENT, NEVER, 7]
+    assert forced(hooks, {2: 5}) == [NEVER, NEVER, 5, NEVER]
+    assert forced(hooks, {1: 5}) == [SILENT, 5, NEVER, NEVER]
+
+
+def test_ablation_of_the_only_kind_is_everything_or_nothing(gathered: Gathered) -> None:
+    _, _, _, data = gathered
+    (only,) = data.ablation
+    assert (only.kind, only.hooks) == ("exit", 1)
+    assert only.alone.cost == pytest.approx(data.points[data.chosen].mean)
+    assert (only.without.cost, only.without.agreement) == (data.full.mean, 1.0)
+
+
+def test_costs_are_those_of_the_operators_that_ran(gathered: Gathered) -> None:
+    packed, bundle, split, _ = gathered
+    costs = predicted_costs(packed)
+    assert split.input is not None
+    result = Twin(packed, pack_bundle(packed, bundle)).run(split.input, point=2)
+    (spec,) = bundle.hooks
+    point = packed.points[spec.point]
+    before = [o.node < point.node for o in packed.ops]
+    left = result.exit_hook == 0
+    assert result.ran[~left].all() and (result.ran[left] == before).all() and 0 < left.sum() < len(left)
+    decide, act = costs.hook(spec, point)
+    expected = np.where(left, costs.before(point.node) + act, costs.full) + decide
+    np.testing.assert_allclose(measured_cost(costs.ops, [(decide, act)], result), expected, rtol=1e-3)
 
 
 def test_gathered_memory_fits_the_arena(gathered: Gathered) -> None:

@@ -38,6 +38,7 @@ SAMPLE = Sample(
     features=[np.arange(-4, 4, dtype=np.int8), None, np.zeros(0, np.int8)],
     ticks=(5, 2**40),
     input=np.arange(12, dtype=np.int8).reshape(2, 3, 2),
+    env=(100, -128, 127, *range(13)),
 )
 
 
@@ -57,6 +58,21 @@ def test_a_sample_comes_back_as_it_went_in(store: SampleStore) -> None:
     store.add(store.session("m4", HASH, 9), [SAMPLE])
     (back,) = store.load(HASH)
     assert equal(back, SAMPLE)
+
+
+def test_a_store_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "old.db"
+    with SampleStore(path) as store:
+        store.add(store.session("m4", HASH), [SAMPLE])
+    with sqlite3.connect(path) as db:
+        db.execute("ALTER TABLE samples DROP COLUMN env")
+        db.execute("PRAGMA user_version = 1")
+    db.close()
+    with SampleStore(path) as store:
+        (back,) = store.load(HASH)
+        assert equal(back, replace(SAMPLE, env=()))
+        store.add(store.session("m4", HASH), [SAMPLE])
+        assert equal(store.load(HASH)[1], SAMPLE)
 
 
 def test_samples_survive_reopening(store: SampleStore) -> None:

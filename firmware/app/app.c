@@ -33,13 +33,69 @@ static bool attach(void *context, const void *bundle, uint32_t bytes, bool reall
     else
         done = dhn_attach(&self->runner.model, bundle, bytes) == DHN_OK;
     sampler_resize(&self->sampler);
+    monitor_clear(&self->monitor);
     return done;
+}
+
+uint32_t app_state_bytes(void)
+{
+    return sizeof app + sizeof sample_frame;
 }
 
 void app_drain(app_t *self)
 {
     while (sampler_send(&self->sampler, &sample_frame)) {
     }
+}
+
+/* At a hook point, with the clock stopped. The frame for samples is not in use while a network runs. */
+static void watch_point(void *context, uint16_t point)
+{
+    app_t *self = context;
+    sampler_point(&self->sampler, point);
+    if (self->watching)
+        monitor_point(&self->monitor, point, (int8_t *)sample_frame.message, sizeof sample_frame.message);
+}
+
+/* Whether every hook left the run as it was. */
+static bool left_alone(const app_t *self, uint16_t mode)
+{
+    const dhn_hook_t *hook = dhn_hooks(&self->runner.model);
+    const dhn_trace_t *trace = &self->runner.trace;
+    for (uint16_t i = 0; mode == DHN_GATED && i < trace->hook_count; i++)
+        if (trace->decision[i] == DHN_ACTED && hook[i].action != DHN_ACTION_BLEND)
+            return false;
+    return true;
+}
+
+/* Decides how the run is done, as far as the host has left that open. True: it is a full one, without a lot's doing. */
+static bool prepare(app_t *self, app_run_t *how)
+{
+    perception_update(&self->perception);
+    if (how->point == POINT_AUTOMATIC)
+        how->point = dhn_choose_point(&self->runner.model, self->point);
+    if (self->watching) {
+        monitor_open(&self->monitor, how->point);
+        if (self->monitor.state == MONITOR_FALLEN && how->mode == DHN_GATED)
+            how->mode = DHN_SHADOW;
+    }
+    return how->mode != DHN_GATED || dhn_bundle_header(&self->runner.model) == NULL;
+}
+
+static void finish(app_t *self, const app_run_t *how, bool full_anyway)
+{
+    verdict_t verdict = {.point = how->point,
+                         .label = how->label,
+                         .full_anyway = full_anyway,
+                         .policies = how->flags & RUN_POLICIES,
+                         .requested = how->flags & RUN_WANT_SAMPLE};
+    if (self->watching) {
+        monitor_close(&self->monitor);
+        verdict.drifted = self->monitor.drifted;
+    }
+    if (verdict.policies || verdict.requested)
+        sampler_close(&self->sampler, how->tag, how->mode != DHN_GATED, &verdict);
+    perception_learn(&self->perception, left_alone(self, how->mode));
 }
 
 dhn_status_t app_infer(app_t *self, app_run_t *how)
@@ -49,13 +105,13 @@ dhn_status_t app_infer(app_t *self, app_run_t *how)
     bool const sampled = policies || requested;
     if (sampled && !sampler_has_room(&self->sampler))
         app_drain(self); /* the host waits for this run: better late than lost */
-    if (sampled && sampler_open(&self->sampler, policies, requested))
+    self->watching = policies && self->monitor.state != MONITOR_OFF;
+    bool const full_anyway = prepare(self, how);
+    if (sampled && sampler_open(&self->sampler, policies, requested, full_anyway))
         how->mode = DHN_SHADOW;
-    dhn_status_t status = runner_run(&self->runner, how->mode, how->point, how->flags & RUN_PER_OP,
-                                     sampled ? sampler_point : NULL, &self->sampler);
-    verdict_t verdict = {.point = how->point, .label = how->label, .policies = policies, .requested = requested};
-    if (sampled)
-        sampler_close(&self->sampler, how->tag, how->mode != DHN_GATED, &verdict);
+    dhn_status_t status =
+        runner_run(&self->runner, how->mode, how->point, how->flags & RUN_PER_OP, sampled ? watch_point : NULL, self);
+    finish(self, how, full_anyway);
     return status;
 }
 
@@ -89,7 +145,10 @@ static void start(app_t *self)
     self->baud = APP_BAUD;
     runner_start(&self->runner);
     self->boot_id = hal_random_seed();
-    sampler_start(&self->sampler, &self->runner, self->boot_id);
+    perception_start(&self->perception, &self->runner);
+    monitor_start(&self->monitor, &self->runner);
+    sampler_start(&self->sampler, &self->runner, self->perception.channel, self->boot_id);
+    self->automatic = true;
     link_start(&self->link, app_request, self);
     if (self->runner.status == DHN_OK)
         slots_start(&self->slots, dhn_header(&self->runner.model)->hash, attach, self);

@@ -36,6 +36,14 @@
 #error "APP_MAX_CLASSES: 2 to 4,096"
 #endif
 
+/* Rows of a bundle's table of ranges that the drift monitor watches. Costs eight bytes each. */
+#ifndef APP_MAX_RANGES
+#define APP_MAX_RANGES 64
+#endif
+#if APP_MAX_RANGES < 1 || APP_MAX_RANGES > 255
+#error "APP_MAX_RANGES: 1 to 255"
+#endif
+
 /* After a change of speed: seconds without a good frame until the board falls back to the first speed. */
 #ifndef APP_BAUD_PATIENCE_S
 #define APP_BAUD_PATIENCE_S 2u

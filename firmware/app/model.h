@@ -13,6 +13,10 @@ extern const uint32_t model_pack_bytes;
 extern uint8_t model_arena[]; /* aligned to 16 */
 extern const uint32_t model_arena_bytes;
 
+extern const uint32_t
+    model_full_ticks; /* predicted for a run without hooks; 0: this board's ticks cannot be predicted */
+extern const uint32_t model_ram_bytes; /* of the board */
+
 extern uint32_t model_segment_ticks[]; /* one per hook point, and one */
 extern const uint16_t model_segments;
 extern uint32_t model_op_ticks[]; /* one per operator of the main program */

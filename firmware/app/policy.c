@@ -103,22 +103,17 @@ void policy_charge(policy_t *self, int32_t bytes)
 
 /* -- Rules */
 
-static bool attached(const policy_t *self)
+/* Where every run is a full one, a reservoir has a claim on all of them. */
+static uint32_t full_share(const policy_t *self, bool full_anyway)
 {
-    return dhn_bundle_header(&self->runner->model) != NULL;
+    return full_anyway && self->rules.reservoir > 0 ? 0 : FROM_SHARE(self->rules.full_share);
 }
 
-/* Without hooks every run is a full one, and a reservoir has a claim on all of them. */
-static uint32_t full_share(const policy_t *self)
-{
-    return attached(self) || self->rules.reservoir == 0 ? FROM_SHARE(self->rules.full_share) : 0;
-}
-
-bool policy_draw(policy_t *self)
+bool policy_draw(policy_t *self, bool full_anyway)
 {
     self->admission = admission(self);
     self->admitted = happens(self, self->admission);
-    self->full_run = self->admitted && happens(self, full_share(self));
+    self->full_run = self->admitted && happens(self, full_share(self, full_anyway));
     return self->full_run;
 }
 
@@ -130,8 +125,8 @@ static bool uncertain(const policy_t *self, uint16_t point)
     if (self->rules.band == 0 || bundle == NULL)
         return false;
     for (uint16_t i = 0; i < bundle->hook_count; i++) {
-        if (trace->decision[i] == DHN_NOT_REACHED)
-            continue;
+        if (trace->decision[i] == DHN_NOT_REACHED || hook[i].action == DHN_ACTION_MASK)
+            continue; /* a mask's score is its number of open gates */
         int32_t threshold;
         memcpy(&threshold, (const uint8_t *)bundle + hook[i].thresholds + 4u * point, sizeof threshold);
         int64_t distance = (int64_t)trace->score[i] - threshold; /* a threshold may be INT32_MIN: always */
@@ -193,13 +188,13 @@ static uint32_t apply_rules(policy_t *self, verdict_t *verdict)
     return unsure || drifted ? POLICY_ALWAYS : policy_either(nth_chance, balance_chance);
 }
 
-/* With hooks, full runs are a design of their own, which only their lot makes, and all other records are another one.
- * Without hooks both are full runs of the same network. */
-static uint32_t chance_of(const policy_t *self, uint32_t by_rules)
+/* Full runs are a design of their own, which only their lot makes, and all other records are another one. Unless no hook
+ * can act: then both are full runs of the same network. */
+static uint32_t chance_of(const policy_t *self, bool full_anyway, uint32_t by_rules)
 {
-    uint32_t const full = full_share(self);
+    uint32_t const full = full_share(self, full_anyway);
     uint32_t chance;
-    if (!attached(self))
+    if (full_anyway)
         chance = policy_either(full, by_rules);
     else if (self->full_run)
         chance = full;
@@ -217,7 +212,7 @@ void policy_judge(policy_t *self, verdict_t *verdict)
         self->refused += !self->admitted;
         verdict->reasons = self->full_run ? SAMPLE_FULL_RUN : 0;
         uint32_t const by_rules = apply_rules(self, verdict);
-        verdict->chance = chance_of(self, verdict->reasons != 0 ? by_rules : POLICY_ALWAYS);
+        verdict->chance = chance_of(self, verdict->full_anyway, verdict->reasons != 0 ? by_rules : POLICY_ALWAYS);
     }
     if (verdict->requested) {
         verdict->reasons |= SAMPLE_REQUESTED;

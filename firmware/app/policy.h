@@ -41,12 +41,13 @@ typedef struct {
 
 /* What is known of an inference once it is over. */
 typedef struct {
-    uint16_t point;  /* operating point */
-    uint16_t label;  /* true class, POLICY_NO_LABEL: not known */
-    bool drifted;    /* a feature lay outside of what calibration saw */
-    bool policies;   /* these rules apply at all */
-    bool requested;  /* the host wants a record whatever the rules say */
-    uint8_t reasons; /* answer: why to keep it, 0: not (but a reservoir may) */
+    uint16_t point;   /* operating point */
+    uint16_t label;   /* true class, POLICY_NO_LABEL: not known */
+    bool full_anyway; /* no hook could act, or was let, without a lot's doing */
+    bool drifted;     /* a feature lay outside of what calibration saw */
+    bool policies;    /* these rules apply at all */
+    bool requested;   /* the host wants a record whatever the rules say */
+    uint8_t reasons;  /* answer: why to keep it, 0: not (but a reservoir may) */
     uint32_t chance; /* answer: probability of a record for these reasons; of a place in a reservoir's draw otherwise */
 } verdict_t;
 
@@ -79,8 +80,9 @@ bool policy_valid(const sampler_policy_t *rules);
 /* Takes rules, or a new size of the largest record; the budget's bucket starts full. */
 void policy_set(policy_t *self, const sampler_policy_t *rules, uint32_t record_bytes);
 
-/* Before an inference under the rules: draws whether the budget admits it, and whether it shall run in full. */
-bool policy_draw(policy_t *self);
+/* Before an inference under the rules: draws whether the budget admits it, and whether it shall run in full
+ * (`full_anyway`: it will, whatever the lot says). */
+bool policy_draw(policy_t *self, bool full_anyway);
 
 /* After it: fills the verdict's answers. */
 void policy_judge(policy_t *self, verdict_t *verdict);

@@ -8,7 +8,7 @@
 #include "model.h"
 #include "packbits.h"
 
-enum { POINT_CURRENT = 0xFFFF };
+enum { POINT_CURRENT = 0xFFFF, MONITOR_CLEAR = 1 };
 #define NO_TAG 0xFFFFFFFFu
 
 /* -- Who and how */
@@ -52,6 +52,8 @@ static int8_t hello(app_t *self, reader_t *in, writer_t *out)
     put_u16(out, self->point);
     put_u16(out, self->sampler.cell_count);
     put_u16(out, model_ops);
+    put_u8(out, self->automatic ? 1 : 0);
+    put_u32(out, app_state_bytes());
     if (loaded)
         put_tensors(self, out);
     return DHN_OK;
@@ -63,7 +65,7 @@ static int8_t counters(const app_t *self, writer_t *out)
         self->link.receiver.good, self->link.receiver.bad,      hal_read_overflow(),  self->link.repeats,
         self->runner.runs,        self->sampler.policy.seen,    self->sampler.kept,   self->sampler.number,
         self->sampler.dropped,    self->slots.corrupt,          self->slots.reverted, hal_ticks(),
-        self->runner.stack_bytes, self->sampler.policy.refused,
+        self->runner.stack_bytes, self->sampler.policy.refused, self->monitor.falls,  self->monitor.held,
     };
     for (uint32_t i = 0; i < sizeof values / sizeof *values; i++)
         put_u32(out, values[i]);
@@ -132,7 +134,12 @@ static void put_trace(const app_t *self, const app_run_t *how, writer_t *out)
 static bool point_exists(const app_t *self, uint16_t point)
 {
     const dhn_header_t *bundle = dhn_bundle_header(&self->runner.model);
-    return point == 0 || (bundle != NULL && point < bundle->operating_points);
+    return point == 0 || point == POINT_AUTOMATIC || (bundle != NULL && point < bundle->operating_points);
+}
+
+static uint16_t current_point(const app_t *self)
+{
+    return self->automatic ? (uint16_t)POINT_AUTOMATIC : self->point;
 }
 
 static int8_t run(app_t *self, reader_t *in, writer_t *out)
@@ -146,7 +153,7 @@ static int8_t run(app_t *self, reader_t *in, writer_t *out)
     if (!in->ok)
         return LINK_ERR_SIZE;
     if (how.point == POINT_CURRENT)
-        how.point = self->point;
+        how.point = current_point(self);
     if (how.mode > DHN_DETACHED || !point_exists(self, how.point))
         return LINK_ERR_RANGE;
     int8_t status = how.flags & RUN_HAS_INPUT ? take_input(self, 0, how.flags, in) : (int8_t)DHN_OK;
@@ -191,7 +198,7 @@ static int8_t stream(app_t *self, reader_t *in, writer_t *out)
             status = LINK_ERR_SENSOR;
             break;
         }
-        app_run_t how = {NO_TAG, DHN_GATED, self->point, POLICY_NO_LABEL, RUN_POLICIES};
+        app_run_t how = {NO_TAG, DHN_GATED, current_point(self), POLICY_NO_LABEL, RUN_POLICIES};
         status = (int8_t)app_infer(self, &how);
         done++;
         app_drain(self);
@@ -205,7 +212,53 @@ static int8_t set_point(app_t *self, reader_t *in)
     uint16_t point = get_u16(in);
     if (!in->ok || !point_exists(self, point))
         return LINK_ERR_RANGE;
-    self->point = point;
+    self->automatic = point == POINT_AUTOMATIC;
+    if (!self->automatic)
+        self->point = point;
+    return DHN_OK;
+}
+
+/* An empty payload only asks. */
+static int8_t environment(app_t *self, reader_t *in, writer_t *out)
+{
+    if (get_left(in) > 0) {
+        uint8_t const mask = get_u8(in);
+        const uint8_t *values = get_bytes(in, APP_CHANNELS);
+        if (!in->ok)
+            return LINK_ERR_SIZE;
+        perception_hold(&self->perception, mask, (const int8_t *)values);
+    }
+    perception_update(&self->perception);
+    put_bytes(out, self->perception.channel, DHN_ENVIRONMENT);
+    put_u8(out, self->perception.held);
+    put_u32(out, self->perception.full_ticks);
+    put_u16(out, dhn_choose_point(&self->runner.model, self->point));
+    return DHN_OK;
+}
+
+/* An empty payload only asks. */
+static int8_t monitor(app_t *self, reader_t *in, writer_t *out)
+{
+    monitor_t *const now = &self->monitor;
+    if (get_left(in) > 0) {
+        if (get_u8(in) != MONITOR_CLEAR)
+            return LINK_ERR_RANGE;
+        monitor_clear(now);
+    }
+    static const dhn_range_t none;
+    const dhn_range_t *range = now->state == MONITOR_FALLEN ? &now->ranges[now->worst] : &none;
+    put_u8(out, now->state);
+    put_u8(out, now->count);
+    put_u16(out, now->window);
+    put_u32(out, now->windows);
+    put_u32(out, now->falls);
+    put_u32(out, now->held);
+    put_u8(out, range->kind);
+    put_u8(out, range->index);
+    put_u16(out, range->operating_point);
+    put_u32(out, (uint32_t)range->low);
+    put_u32(out, (uint32_t)range->high);
+    put_u32(out, (uint32_t)now->worst_value);
     return DHN_OK;
 }
 
@@ -317,6 +370,8 @@ static int8_t model_request(app_t *self, uint8_t type, reader_t *in, writer_t *o
     case LINK_STREAM: return stream(self, in, out);
     case LINK_POINT: return set_point(self, in);
     case LINK_SAMPLER: return sampler_policy(self, in, out);
+    case LINK_ENVIRONMENT: return environment(self, in, out);
+    case LINK_MONITOR: return monitor(self, in, out);
     default: return slot_request(self, type, in, out);
     }
 }

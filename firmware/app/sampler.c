@@ -10,7 +10,7 @@
 #include "model.h"
 
 enum { CELL_FREE, CELL_OPEN, CELL_RESERVOIR, CELL_READY };
-enum { RECORD_HEAD = 28, AT_PROPENSITY = 4 };
+enum { RECORD_HEAD = 28 + DHN_ENVIRONMENT, AT_PROPENSITY = 4 };
 /* Of a part's frame, beside its bytes: number, size and offset; type, flags, sequence number and CRC; zeros and COBS. */
 enum { PART_HEAD = 8, FRAME_EXTRA = 8 + 4 };
 
@@ -77,11 +77,12 @@ static void divide_memory(sampler_t *self, const sampler_policy_t *rules)
     policy_set(&self->policy, rules, sampler_line_bytes(self->cell_bytes));
 }
 
-void sampler_start(sampler_t *self, const runner_t *runner, uint32_t seed)
+void sampler_start(sampler_t *self, const runner_t *runner, const int8_t *environment, uint32_t seed)
 {
     static const sampler_policy_t nothing;
     memset(self, 0, sizeof *self);
     self->runner = runner;
+    self->environment = environment;
     policy_start(&self->policy, runner, seed);
     self->open = -1;
     self->sending = -1;
@@ -134,9 +135,9 @@ static void copy_input(const sampler_t *self, uint8_t *to)
     }
 }
 
-bool sampler_open(sampler_t *self, bool rules, bool requested)
+bool sampler_open(sampler_t *self, bool rules, bool requested, bool full_anyway)
 {
-    bool const full_run = rules && policy_draw(&self->policy);
+    bool const full_run = rules && policy_draw(&self->policy, full_anyway);
     bool const possible = requested || (rules && self->policy.admitted);
     self->open = possible ? find_cell(self, CELL_FREE) : -1;
     self->used = features_at(self);
@@ -148,9 +149,8 @@ bool sampler_open(sampler_t *self, bool rules, bool requested)
     return full_run;
 }
 
-void sampler_point(void *context, uint16_t point)
+void sampler_point(sampler_t *self, uint16_t point)
 {
-    sampler_t *self = context;
     if (self->open < 0 || !wanted(&self->policy.rules, point))
         return;
     uint8_t *record = memory_of(self, self->open);
@@ -182,6 +182,7 @@ static void fill_record(const sampler_t *self, uint32_t tag, bool full_run, cons
     put_u8(&out, (uint8_t)model_segments);
     put_u32(&out, bytes);
     put_u32(&out, input ? self->runner->input_bytes : 0);
+    put_bytes(&out, self->environment, DHN_ENVIRONMENT);
     put_bytes(&out, trace->decision, hook_count(self));
     for (uint16_t i = 0; i < hook_count(self); i++)
         put_u16(&out, (uint16_t)trace->score[i]);

@@ -19,6 +19,7 @@ typedef struct {
 
 typedef struct {
     const runner_t *runner;
+    const int8_t *environment;
     policy_t policy;
     uint32_t cell_bytes;
     uint16_t cell_count;
@@ -36,7 +37,8 @@ typedef struct {
     uint32_t kept, dropped, number;
 } sampler_t;
 
-void sampler_start(sampler_t *self, const runner_t *runner, uint32_t seed);
+/* `environment`: the channels that records carry. */
+void sampler_start(sampler_t *self, const runner_t *runner, const int8_t *environment, uint32_t seed);
 
 /* Takes rules; samples that wait are discarded and counted as dropped. False: rules that nobody can follow, the memory
  * holds fewer than two records, or the reservoir more than there are; nothing changed. */
@@ -45,12 +47,12 @@ bool sampler_configure(sampler_t *self, const sampler_policy_t *rules);
 /* Again after hooks were attached or detached: records change their size. Discards like sampler_configure. */
 void sampler_resize(sampler_t *self);
 
-/* Before an inference whose input is in place. `rules`: they apply to it; `requested`: the host wants its record. True:
- * run it in shadow mode, its lot was drawn. */
-bool sampler_open(sampler_t *self, bool rules, bool requested);
+/* Before an inference whose input is in place. `rules`: they apply to it; `requested`: the host wants its record;
+ * `full_anyway`: no hook will act. True: run it in shadow mode, its lot was drawn. */
+bool sampler_open(sampler_t *self, bool rules, bool requested, bool full_anyway);
 
-/* The runner's point function; context is the sampler. */
-void sampler_point(void *self, uint16_t point);
+/* At a hook point of the inference: adds its feature to the record. */
+void sampler_point(sampler_t *self, uint16_t point);
 
 /* After the inference, which the host calls `tag`; with what is known of it for the verdict. `full_run`: no hook acted,
  * whoever chose so. */

@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Literal
@@ -14,20 +14,23 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from dhn_kit import records
+from dhn_kit import perception, records
 from dhn_kit.errors import DhnError
 from dhn_kit.framing import Frame, packbits
+from dhn_kit.hooks import StatisticRange
 from dhn_kit.link import Link, SerialTransport
 from dhn_kit.sample_stream import SampleStream
 from dhn_kit.samples import Int8, Sample
 
 PROTOCOL = 2
-HELLO, RESET, BAUD, COUNTERS, INPUT, RUN, PROFILE, STREAM, POINT, SAMPLER = range(0x01, 0x0B)
+HELLO, RESET, BAUD, COUNTERS, INPUT, RUN, PROFILE, STREAM, POINT, SAMPLER, ENVIRONMENT, MONITOR = range(0x01, 0x0D)
 SLOT_STATUS, SLOT_BEGIN, SLOT_WRITE, SLOT_FINISH, SLOT_TRIAL, SLOT_CONFIRM, SLOT_REVERT = range(0x10, 0x17)
 SAMPLE = 0x40
 WANT_OUTPUT, WANT_SAMPLE, PER_OP, POLICIES, HAS_INPUT, PACKBITS, HAS_LABEL = 1, 2, 4, 8, 16, 32, 64
 NO_TAG = 0xFFFFFFFF
 CURRENT_POINT = 0xFFFF
+#: Stands for the operating point that the bundle's policy chooses in the board's environment.
+AUTOMATIC = 0xFFFE
 MODES = {"gated": 0, "shadow": 1, "detached": 2}
 Mode = Literal["gated", "shadow", "detached"]
 
@@ -42,6 +45,12 @@ RULES = struct.Struct("<IIHHHHIIH")
 WITH_INPUT, DRIFT = 1, 2
 #: records that fit, bytes of the largest
 SAMPLER_STATE = struct.Struct("<HI")
+#: channels, those of them that the host holds (bits), ticks of a full run, operating point that the policy chooses
+SURROUNDINGS = struct.Struct(f"<{records.ENVIRONMENT}sBIH")
+#: state, rows watched, window, windows judged, falls, inferences held back; of the range that was left: kind, index,
+#: operating point, low, high, and the value
+MONITOR_STATE = struct.Struct("<BBHIIIBBHiii")
+MONITOR_CLEAR = 1
 
 #: What a negative status means and what to do, after "the board refuses: ".
 STATUS = {
@@ -92,7 +101,9 @@ class SlotState(IntEnum):
 
 @dataclass(frozen=True)
 class Hello:
-    """Who the board is. Sizes in bytes; ``hash`` is the main pack's, as hex."""
+    """Who the board is. Sizes in bytes; ``hash`` is the main pack's, as hex. ``automatic``: runs follow the bundle's
+    policy, and ``operating_point`` is for surroundings of which it says nothing. ``state_bytes`` is the RAM of the
+    application itself: link, sampler, monitor, perception."""
 
     protocol: int
     mtu: int
@@ -111,6 +122,8 @@ class Hello:
     operating_point: int
     sample_cells: int
     ops: int
+    automatic: bool
+    state_bytes: int
     input_bytes: tuple[int, ...]
     output_bytes: tuple[int, ...]
     feature_bytes: tuple[int, ...]
@@ -135,7 +148,8 @@ class RunReply:
 class Counters:
     """Since the board's start; ``samples_sent`` is also the next sample's number, ``stack_bytes`` the deepest stack of
     the last inference that was measured per operator (0: none was, or the board cannot tell). ``over_budget``
-    inferences were passed over because the sampler's byte budget was used up."""
+    inferences were passed over because the sampler's byte budget was used up. The drift monitor has fallen back
+    ``falls`` times, and kept hooks from acting in ``held_back`` inferences."""
 
     frames_good: int
     frames_bad: int
@@ -151,6 +165,8 @@ class Counters:
     ticks: int
     stack_bytes: int
     over_budget: int
+    falls: int
+    held_back: int
 
 
 @dataclass(frozen=True)
@@ -185,6 +201,36 @@ class SamplerState:
 
     cells: int
     record_bytes: int
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """``env`` is one number per channel of `perception.CHANNELS`; the host has set those of ``held``. A full run takes
+    ``full_ticks`` (0: not known yet). In this environment the bundle's policy chooses operating ``point``."""
+
+    env: tuple[int, ...]
+    held: tuple[str, ...]
+    full_ticks: int
+    point: int
+
+
+class MonitorState(IntEnum):
+    OFF, WATCHING, FALLEN = range(3)
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """``left`` is the range that statistics left when it last fell, with the ``value`` that they had; None while they
+    are within all ``rows``. ``window`` inferences make one judgement."""
+
+    state: MonitorState
+    rows: int
+    window: int
+    windows: int
+    falls: int
+    held_back: int
+    left: StatisticRange | None
+    value: int
 
 
 @dataclass(frozen=True)
@@ -283,7 +329,25 @@ class BoardClient:
         )
 
     def set_point(self, point: int) -> None:
+        """Operating point of runs that name none; `AUTOMATIC`: they follow the bundle's policy."""
         self._request(POINT, struct.pack("<H", point))
+
+    def surroundings(self, values: Mapping[str, int] | None = None) -> Surroundings:
+        """The board's environment; ``values`` sets channels of the application by name and gives all others back to it.
+
+        On emulated boards this stands in for sensors. DhnError for an unknown channel.
+        """
+        if values is None:
+            return _parse_surroundings(self._request(ENVIRONMENT))
+        perception.check_settable(values)
+        channels = {perception.channel(name).number: value for name, value in values.items()}
+        held = [channels.get(k, 0) for k in range(perception.APPLICATION)]
+        mask = sum(1 << k for k in channels)
+        return _parse_surroundings(self._request(ENVIRONMENT, struct.pack(f"<B{len(held)}b", mask, *held)))
+
+    def monitor(self, clear: bool = False) -> Monitor:
+        """State of the drift monitor; ``clear`` lets hooks act again at once."""
+        return _parse_monitor(self._request(MONITOR, bytes([MONITOR_CLEAR]) if clear else b""))
 
     def sampler(self, policy: SamplerPolicy | None = None) -> SamplerPolicy:
         """Set and get the sampler's policy; None only gets."""
@@ -306,7 +370,7 @@ class BoardClient:
         return SamplerState(*SAMPLER_STATE.unpack(self._request(SAMPLER)[RULES.size :]))
 
     def counters(self) -> Counters:
-        return Counters(*struct.unpack("<14I", self._request(COUNTERS)))
+        return Counters(*struct.unpack("<16I", self._request(COUNTERS)))
 
     def reset(self) -> None:
         """The board starts afresh; say `hello` again afterwards."""
@@ -419,8 +483,8 @@ def _parse_hello(body: bytes) -> Hello:
     at = 14 + name_bytes
     board, digest = body[14:at].decode("ascii", "replace"), body[at : at + 16].hex()
     at += 16
-    numbers = struct.unpack_from("<6I4H", body, at)
-    at += 32
+    numbers = struct.unpack_from("<6I4H?I", body, at)
+    at += struct.calcsize("<6I4H?I")
     sizes: list[tuple[int, ...]] = [(), (), ()]
     if status == 0:
         counts = struct.unpack_from("<3H", body, at)
@@ -440,6 +504,20 @@ def _parse_run(body: bytes, with_output: bool) -> RunReply:
     segment_ticks = struct.unpack_from(f"<{segments}I", body, at)
     output = np.frombuffer(body[at + 4 * segments :], np.int8).copy() if with_output else None
     return RunReply(ticks, exit_hook, point, list(MODES)[mode], decisions, scores, segment_ticks, output)
+
+
+def _parse_surroundings(body: bytes) -> Surroundings:
+    env, mask, ticks, point = SURROUNDINGS.unpack(body)
+    held = tuple(c.name for c in perception.CHANNELS[: perception.APPLICATION] if mask >> c.number & 1)
+    return Surroundings(tuple(np.frombuffer(env, np.int8).tolist()), held, ticks, point)
+
+
+def _parse_monitor(body: bytes) -> Monitor:
+    state, rows, window, windows, falls, held, *left, value = MONITOR_STATE.unpack(body)
+    fallen = state == MonitorState.FALLEN
+    return Monitor(
+        MonitorState(state), rows, window, windows, falls, held, StatisticRange(*left) if fallen else None, value
+    )
 
 
 def _share(share: float) -> int:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from dhn_kit import __version__
-from dhn_kit.commands import console, device, environment, hooks, latency, model, results
+from dhn_kit.commands import console, device, environment, hooks, latency, model, results, status
 from dhn_kit.errors import DhnError
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ COMMANDS = (
     hooks.train,
     hooks.push,
     hooks.loop,
+    status.status,
     results.report,
     environment.boards,
     latency.latency,

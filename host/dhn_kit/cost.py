@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from dhn_kit.boards import Board
 from dhn_kit.hook_programs import Program, place_hook
 from dhn_kit.hooks import HookPoint, HookSpec
 from dhn_kit.kernels import all_by_name
@@ -17,10 +18,10 @@ from dhn_kit.unpack import Instruction, unpack
 
 def op_costs(pack: Pack, model: LatencyModel | None = None) -> list[float]:
     """Predicted instructions of every op of the pack's program."""
-    model, kernels = model or LatencyModel(), all_by_name()
+    model, kernels, nonzero = model or LatencyModel(), all_by_name(), pack.extra.get("nonzero", {})
     calls = [i for i in unpack(pack.data).program if i.fields["kind"] == INSTR_RUN]
     return [
-        model.instructions(kernels[o.kernel], i.params or {}, o.macs, o.outputs)
+        model.instructions(kernels[o.kernel], {**(i.params or {}), **nonzero.get(o.name, {})}, o.macs, o.outputs)
         for o, i in zip(pack.ops, calls, strict=True)
     ]
 
@@ -41,6 +42,12 @@ def node_costs(pack: Pack, model: LatencyModel | None = None) -> list[int]:
     for info, cost in zip(pack.ops, op_costs(pack, model), strict=True):
         costs[info.node] += cost if info.variant == 0 else 0.0
     return [round(c) for c in costs]
+
+
+def full_ticks(pack: Pack, board: Board, model: LatencyModel) -> int:
+    """Predicted ticks of a run without hooks; 0 where the board's ticks say nothing about instructions."""
+    per_tick = board.timer.instructions_per_tick
+    return round(sum(node_costs(pack, model)) / per_tick) if per_tick else 0
 
 
 def hook_cost(pack: Pack, spec: HookSpec, point: HookPoint, model: LatencyModel | None = None) -> tuple[int, int]:

@@ -150,9 +150,9 @@ class _Turn:
 
     def costs(self) -> Costs:
         """Measured instructions per node of the main network, predicted ones for hooks that do not exist yet."""
-        per_op = profile(self.client, self.board, self.tests[0][:PROFILED_IMAGES])
+        per_op = [int(n) for n in profile(self.client, self.board, self.tests[0][:PROFILED_IMAGES])]
         predicted = predicted_costs(self.packed, load_latency(self.board.name))
-        return dataclasses.replace(predicted, nodes=measured_node_costs(self.packed, (int(n) for n in per_op)))
+        return dataclasses.replace(predicted, nodes=measured_node_costs(self.packed, per_op), ops=per_op)
 
     def train(self, hook: Split, calibration: Split, costs: Costs) -> TrainResult:
         self.say(f"training hooks on {len(hook):,} samples, certifying them on {len(calibration):,} others")

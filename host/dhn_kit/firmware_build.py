@@ -32,6 +32,8 @@ COMPILER_PACKAGES = {
 }
 #: Samples that wait on the board for the line; what does not fit is dropped and counted.
 SAMPLE_BYTES = 8192
+#: The application's variables, and the memory of samples, by their names in C.
+STATE, SAMPLES = ("app", "sample_frame"), "model_sample_memory"
 #: What of a source tree decides the result.
 SOURCES = ("*.c", "*.h", "*.S", "*.ld", "*.cmake", "*.toml", "CMakeLists.txt")
 
@@ -43,8 +45,9 @@ KernelGroups = tuple[Sequence[Kernel], Sequence[Kernel]]
 @dataclass(frozen=True)
 class FirmwareImage:
     """``flash_code_bytes`` is program and constants, ``flash_weight_bytes`` the pack; ``ram_bytes`` is all static
-    memory, of which ``sizes["arena"]`` is the arena; the stack is not in it. ``sizes`` is per ELF section, ``parts``
-    flash by what it is for (`link_map`), empty where the linker wrote no map."""
+    memory, of which ``sizes["arena"]`` is the arena; the stack is not in it. ``state_bytes`` of it are the
+    application's (link, sampler, monitor, perception), ``sample_bytes`` hold samples that wait. ``sizes`` is per ELF
+    section, ``parts`` flash by what it is for (`link_map`), empty where the linker wrote no map."""
 
     elf: Path
     flash_code_bytes: int
@@ -52,6 +55,8 @@ class FirmwareImage:
     ram_bytes: int
     sizes: dict[str, int]
     parts: dict[str, int]
+    state_bytes: int
+    sample_bytes: int
 
     @property
     def inference_bytes(self) -> int | None:
@@ -66,14 +71,16 @@ def build_firmware(
     *,
     user_sources: Sequence[Path] = (),
     sample_bytes: int = SAMPLE_BYTES,
+    full_ticks: int = 0,
 ) -> FirmwareImage:
     """The application with ``pack`` (a main pack, host trailer or not) linked in, under ``out_dir``.
 
-    ``user_sources`` are C files of the application's author (``app_read_input``). A second call with the same content
+    ``user_sources`` are C files of the application's author (``app_read_input``). ``full_ticks`` is what a run without
+    hooks is predicted to take (`cost.full_ticks`); 0: the board measures it. A second call with the same content
     returns what the first one built. DhnError: compiler missing, kernel missing, or it does not fit (by how much).
     """
     image = device_bytes(pack)
-    generated = _generate(image, board, sample_bytes)
+    generated = _generate(image, board, sample_bytes, full_ticks)
     named, hooks = _kernels(image, board)
     elf = build_program("app", generated, named, board, out_dir, user_sources, hooks)
     return _measure(elf, len(image))
@@ -123,7 +130,7 @@ def _kernels(image: bytes, board: Board) -> tuple[list[Kernel], list[Kernel]]:
     return [by_id[n] for n in sorted(set(named))], [by_id[n] for n in sorted(hooks.difference(named))]
 
 
-def _generate(image: bytes, board: Board, sample_bytes: int) -> dict[str, str]:
+def _generate(image: bytes, board: Board, sample_bytes: int, full_ticks: int) -> dict[str, str]:
     header = records.HEADER.unpack(image)
     model = render(
         "model.c.j2",
@@ -133,6 +140,8 @@ def _generate(image: bytes, board: Board, sample_bytes: int) -> dict[str, str]:
         segments=header["point_count"] + 1,
         ops=_op_count(image),
         sample_bytes=sample_bytes,
+        full_ticks=full_ticks,
+        ram_bytes=board.memory.ram_bytes,
     )
     kernels = sorted(itertools.chain(*_kernels(image, board)), key=lambda k: k.id)
     registry = render("registry.c.j2", kernels=kernels, board=board.name[:31])
@@ -264,28 +273,57 @@ def _does_not_fit(text: str, board: Board) -> DhnError | None:
 
 
 def _measure(elf: Path, weight_bytes: int) -> FirmwareImage:
-    sections = elf_sections(elf.read_bytes())
+    data_bytes = elf.read_bytes()
+    sections = elf_sections(data_bytes)
     flash = sum(size for name, size, kind in sections if kind == "flash")
     ram = sum(size for name, size, kind in sections if kind in ("data", "bss"))
     data = sum(size for name, size, kind in sections if kind == "data")
     sizes = {name: size for name, size, _ in sections}
     file = elf.parents[1] / "firmware.map"
     parts = flash_parts(file.read_text()) if file.is_file() else {}
-    return FirmwareImage(elf, flash + data - weight_bytes, weight_bytes, ram, sizes, parts)
+    objects = elf_objects(data_bytes)
+    state = sum(objects.get(name, 0) for name in STATE)
+    return FirmwareImage(
+        elf, flash + data - weight_bytes, weight_bytes, ram, sizes, parts, state, objects.get(SAMPLES, 0)
+    )
 
 
 def elf_sections(data: bytes) -> list[tuple[str, int, str]]:
     """(name, bytes, "flash" | "data" | "bss") of every loaded section of a little-endian ELF32 or ELF64 file."""
+    result = []
+    for name, kind, flags, _, size, _ in _section_headers(data):
+        if not flags & 2 or size == 0:  # SHF_ALLOC
+            continue
+        result.append((name, size, "bss" if kind == 8 else "data" if flags & 1 else "flash"))  # SHT_NOBITS, SHF_WRITE
+    return result
+
+
+def elf_objects(data: bytes) -> dict[str, int]:
+    """Bytes of each variable by its name."""
+    layout = struct.Struct("<IBBHQQ" if data[4] == 2 else "<IIIBBH")
+    headers = _section_headers(data)
+    objects: dict[str, int] = {}
+    for _, kind, _, at, size, link in headers:
+        if kind != 2:  # SHT_SYMTAB
+            continue
+        names = headers[link][3]
+        for symbol in layout.iter_unpack(data[at : at + size]):
+            info, count = (symbol[1], symbol[5]) if data[4] == 2 else (symbol[3], symbol[2])
+            if info & 15 == 1:  # STT_OBJECT
+                start = names + symbol[0]
+                objects[data[start : data.index(b"\0", start)].decode()] = count
+    return objects
+
+
+def _section_headers(data: bytes) -> list[tuple[str, int, int, int, int, int]]:
+    """(name, type, flags, file offset, bytes, link) of every section."""
     wide = data[4] == 2
     offset = struct.unpack_from("<Q", data, 40)[0] if wide else struct.unpack_from("<I", data, 32)[0]
     entry, count, names = struct.unpack_from("<HHH", data, 58 if wide else 46)
-    layout = "<IIQQQQ" if wide else "<IIIIII"
+    layout = "<IIQQQQI" if wide else "<IIIIIII"
     headers = [struct.unpack_from(layout, data, offset + i * entry) for i in range(count)]
     result = []
-    for name_at, kind, flags, _, _, size in headers:
-        if not flags & 2 or size == 0:  # SHF_ALLOC
-            continue
+    for name_at, kind, flags, _, at, size, link in headers:
         start = headers[names][4] + name_at
-        name = data[start : data.index(b"\0", start)].decode()
-        result.append((name, size, "bss" if kind == 8 else "data" if flags & 1 else "flash"))  # SHT_NOBITS, SHF_WRITE
+        result.append((data[start : data.index(b"\0", start)].decode(), kind, flags, at, size, link))
     return result

@@ -23,6 +23,7 @@ class Kernel:
     latency model (over the record's fields and `latency.derived`), in the file the name of a list in its table
     ``loops``; empty: the fit finds out by itself. ``hooks``: linked into every firmware of the architecture, so that a
     bundle that is trained later finds it; ``hook_kinds``: into those whose pack was made for one of these kinds.
+    ``sparse``: leaves out products with zeros; chosen only where the share of zeros is known.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Kernel:
     work: tuple[str, ...] = ()
     hooks: bool = False
     hook_kinds: tuple[str, ...] = ()
+    sparse: bool = False
 
     @property
     def record(self) -> records.Record:

@@ -133,13 +133,16 @@ def derived(values: Mapping[str, Any]) -> dict[str, int]:
     rows and columns of the output whose windows lie inside; ``spans_h``, ``spans_w``: whose windows reach from one
     side of the image to the other. ``whole_2`` to ``whole_4``: groups of so many pixels, counted along the whole
     image, that lie in one row and whose windows lie inside. ``shape0`` to ``shape2``. ``in_open``, ``out_open``:
-    channels that gates leave open, all of them where `values` does not say; ``in_runs``, ``out_runs``: into how many
-    runs of neighbours they usually fall.
+    channels that gates leave open, ``nonzero``, ``nonzero_pairs``: inputs and pairs of them that are not zero
+    (`sparsity`); all of them where `values` does not say. ``in_runs``, ``out_runs``: into how many runs of neighbours
+    open channels usually fall.
     """
     found = {name: int(v) for name, v in values.items() if isinstance(v, int)}
     if "in_group" in found:
         found = {"in_open": found["in_c"], "out_open": found["out_c"], **found}
         found |= {f"{side}_runs": _runs(found, side) for side in ("in", "out")}
+    if "rows" in found and "in_c" in found:
+        found = {"nonzero": found["in_c"], "nonzero_pairs": (found["in_c"] + 3) // 4 * 2, **found}
     for i, size in enumerate(values.get("shape", ())):
         found[f"shape{i}"] = int(size)
     if "kh" in values and "out_h" in values:

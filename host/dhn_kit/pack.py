@@ -225,6 +225,7 @@ def _packed(lowered: Lowered, points: list[HookPoint], made: _Made) -> Pack:
             "latency": made.latency.board if made.latency else "",
             "gates": [dataclasses.asdict(g) for g in gates],
             "keep_used": used,
+            "nonzero": _nonzero(lowered, made.policy),
             "selections": [dataclasses.asdict(s) for s in made.selections],
         },
         memory.proven_optimal,
@@ -240,6 +241,15 @@ def _mask_places(gates: Sequence[Gates]) -> tuple[dict[str, int], int]:
             places[mask_name(g.group)] = used
             used += -(-g.count // 4) * 4
     return places, used
+
+
+def _nonzero(lowered: Lowered, policy: Policy | None) -> dict[str, dict[str, int]]:
+    """Of ops whose kernel skips zeros, how many inputs it is expected to meet."""
+    return {
+        o.name: dict(policy.nonzero[o.name])
+        for o in lowered.ops
+        if policy and o.kernel.sparse and o.name in policy.nonzero
+    }
 
 
 def _op_info(op: Op, choice: Choice) -> OpInfo:

@@ -15,9 +15,10 @@ from dhn_kit import records
 from dhn_kit.board_client import BoardClient, Mode
 from dhn_kit.board_session import BoardSession, open_board
 from dhn_kit.boards import Board
-from dhn_kit.cost import node_costs
+from dhn_kit.cost import full_ticks, node_costs
 from dhn_kit.errors import DhnError
-from dhn_kit.firmware_build import FirmwareImage, build_firmware
+from dhn_kit.firmware_build import SAMPLE_BYTES, FirmwareImage, build_firmware
+from dhn_kit.latency import load_latency
 from dhn_kit.pack import Pack
 from dhn_kit.samples import Sample
 from dhn_kit.store import SampleStore
@@ -34,13 +35,15 @@ def silent(items: Sequence[int], text: str) -> Iterable[int]:
 @dataclass
 class BoardRun:
     """N inferences. ``output`` (N, K) int8, ``exit_hook`` (N,) -1 for none, ``decisions`` and ``scores`` (N, hooks),
-    ``instructions`` (N,) executed per inference, hooks included, or None where the board cannot count them."""
+    ``instructions`` (N,) executed per inference, hooks included, or None where the board cannot count them.
+    ``points`` (N,) are the operating points at which they ran."""
 
     output: Int8
     exit_hook: npt.NDArray[np.int16]
     decisions: npt.NDArray[np.uint8]
     scores: npt.NDArray[np.int16]
     ticks: npt.NDArray[np.int64]
+    points: npt.NDArray[np.uint16]
     instructions: npt.NDArray[np.int64] | None
 
 
@@ -71,6 +74,7 @@ def play(
         decisions=np.array([r.decisions for r in replies], np.uint8),
         scores=np.array([r.scores for r in replies], np.int16),
         ticks=ticks,
+        points=np.array([r.point for r in replies], np.uint16),
         instructions=np.rint(ticks * per_tick).astype(np.int64) if per_tick else None,
     )
 
@@ -99,12 +103,18 @@ def board_folder(pack: Pack, board: Board) -> Path:
     return Path("build") / "boards" / f"{board.name}-{pack.hash[:12]}"
 
 
+def firmware_of(pack: Pack, board: Board, folder: Path, sample_bytes: int = SAMPLE_BYTES) -> FirmwareImage:
+    """The device application for this pack, which knows what the board's latency model predicts of it."""
+    ticks = full_ticks(pack, board, load_latency(board.name))
+    return build_firmware(pack.data, board, folder, sample_bytes=sample_bytes, full_ticks=ticks)
+
+
 @contextlib.contextmanager
 def powered(
     pack: Pack, board: Board, workdir: Path, port: str | None = None
 ) -> Iterator[tuple[BoardSession, FirmwareImage | None]]:
     """A board that runs this very pack: built and started if it is emulated, reached at `port` if it is real."""
-    image = build_firmware(pack.data, board, workdir / "firmware") if board.emulated else None
+    image = firmware_of(pack, board, workdir / "firmware") if board.emulated else None
     with open_board(board, image.elf if image else None, workdir, port) as session:
         hello = session.client.hello()
         if hello.load_status:

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from dhn_kit import records
 from dhn_kit.samples import Int8, Reason, Sample
 
 #: number, total bytes, offset of this part
 PART = struct.Struct("<IHH")
 #: tag, propensity (Q24), bundle version, operating point, exit hook, reason, full run, hooks, segments, output bytes,
-#: input bytes
-RECORD = struct.Struct("<IIIHhBBBBII")
+#: input bytes, environment
+RECORD = struct.Struct(f"<IIIHhBBBBII{records.ENVIRONMENT}s")
 #: A propensity of one.
 ONE = 1 << 24
 
@@ -83,7 +84,8 @@ def parse_record(number: int, data: bytes, feature_bytes: Sequence[int]) -> Samp
     """None if the record's lengths contradict each other."""
     if len(data) < RECORD.size:
         return None
-    tag, propensity, version, point, exit_hook, reason, full, hooks, segments, out, inp = RECORD.unpack_from(data)
+    head = RECORD.unpack_from(data)
+    tag, propensity, version, point, exit_hook, reason, full, hooks, segments, out, inp, env = head
     fixed = hooks + 2 * hooks + 4 * segments + out + inp
     if len(data) < RECORD.size + fixed:
         return None
@@ -110,6 +112,7 @@ def parse_record(number: int, data: bytes, feature_bytes: Sequence[int]) -> Samp
         features=features,
         ticks=ticks,
         input=_int8(data[at + out : at + out + inp]) if inp else None,
+        env=tuple(_int8(env).tolist()),
     )
 
 

@@ -49,4 +49,5 @@ class Sample:
     features: list[Int8 | None] = field(default_factory=list)
     ticks: tuple[int, ...] = ()
     input: Int8 | None = None
+    env: tuple[int, ...] = ()  #: the 16 channels of `perception`, as the hooks saw them; () from older stores
     label: int | None = None  #: never from the board; joined on the host by tag

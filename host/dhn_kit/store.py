@@ -20,7 +20,7 @@ from dhn_kit.samples import Reason, Sample
 
 #: "dhns" in ASCII: tells a sample store from any other SQLite file.
 APPLICATION_ID = 0x64686E73
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 #: How long a writer waits for another one before the user is told.
 LOCK_TIMEOUT_S = 10.0
 UNTAGGED = 0xFFFFFFFF
@@ -49,6 +49,7 @@ CREATE TABLE samples (
     features BLOB NOT NULL,
     ticks BLOB NOT NULL,
     input BLOB,
+    env BLOB,
     PRIMARY KEY (session, number)
 ) WITHOUT ROWID;
 CREATE TABLE gaps (
@@ -59,14 +60,17 @@ CREATE TABLE gaps (
 CREATE TABLE labels (tag INTEGER PRIMARY KEY, label INTEGER NOT NULL);
 """
 
+#: [v] turns a store of version v into one of version v + 1.
+MIGRATIONS = ("", "ALTER TABLE samples ADD COLUMN env BLOB")
+
 INSERT = (
     "INSERT OR IGNORE INTO samples (session, number, tag, reason, propensity, full_run, operating_point,"
-    " bundle_version, exit_hook, output, decisions, scores, features, ticks, input)"
-    " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+    " bundle_version, exit_hook, output, decisions, scores, features, ticks, input, env)"
+    " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 )
 SELECT = (
     "SELECT number, samples.tag, reason, propensity, full_run, operating_point, samples.bundle_version, exit_hook,"
-    " output, decisions, scores, features, ticks, input, label"
+    " output, decisions, scores, features, ticks, input, env, label"
     " FROM samples JOIN sessions ON sessions.id = samples.session LEFT JOIN labels ON labels.tag = samples.tag"
     " WHERE model_hash = ? ORDER BY samples.session, number"
 )
@@ -173,9 +177,9 @@ class SampleStore:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
         if not empty and application != APPLICATION_ID:
             raise DhnError(f"{self.path} is an SQLite file but no sample store: choose another file name")
-        if not empty and version != SCHEMA_VERSION:
+        if not empty and not 0 < version <= SCHEMA_VERSION:
             raise DhnError(
-                f"{self.path} is a sample store of version {version}, this program reads version {SCHEMA_VERSION}: "
+                f"{self.path} is a sample store of version {version}, this program reads up to {SCHEMA_VERSION}: "
                 "collect into a new file"
             )
         self._db.execute("PRAGMA journal_mode = WAL")
@@ -183,6 +187,8 @@ class SampleStore:
         self._db.execute("PRAGMA foreign_keys = ON")
         if empty:
             self._create()
+        else:
+            self._migrate()
 
     def _create(self) -> None:
         with self._transaction():
@@ -192,6 +198,14 @@ class SampleStore:
             for statement in SCHEMA.split(";"):
                 self._db.execute(statement)
             self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _migrate(self) -> None:
+        """Brings the store of an older program up to date; what it lacks is empty."""
+        with self._transaction():
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            for statement in MIGRATIONS[version:]:
+                self._db.execute(statement)
             self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     @contextmanager
@@ -234,6 +248,7 @@ def _row(session: int, s: Sample) -> tuple[Any, ...]:
         _pack_arrays(s.features),
         _pack_ints(s.ticks),
         None if s.input is None else _pack_arrays([s.input]),
+        struct.pack(f"<{len(s.env)}b", *s.env) if s.env else None,
     )
 
 
@@ -255,7 +270,8 @@ def _sample(row: tuple[Any, ...]) -> Sample:
         features=_unpack_arrays(row[11]),
         ticks=_unpack_ints(row[12]),
         input=None if row[13] is None else _unpack_arrays(row[13])[0],
-        label=None if row[1] == UNTAGGED else row[14],
+        env=struct.unpack(f"<{len(row[14])}b", row[14]) if row[14] else (),
+        label=None if row[1] == UNTAGGED else row[15],
     )
 
 

@@ -41,7 +41,8 @@ class Policy:
     """``flash_budget``: most bytes for the constants of all ops, None: no limit. ``scratch_budget``: the most that one
     op may use, None: no limit. ``ram_budget``: most bytes of arena, None: no limit; with ``ram_first`` it is about the
     least that any choice reaches. ``goal``: what a choice minimises, estimated cycles or executed instructions.
-    ``kernels``: names by op name, which are taken or refused with the reason.
+    ``kernels``: names by op name, which are taken or refused with the reason. ``nonzero``: what `sparsity` found out
+    about an op's inputs, by op name; kernels that skip zeros compete for these ops only.
     """
 
     flash_budget: int | None = None
@@ -50,6 +51,7 @@ class Policy:
     ram_first: bool = False
     goal: Goal = "cycles"
     kernels: Mapping[str, str] = field(default_factory=dict)
+    nonzero: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -152,9 +154,12 @@ def _candidates(
     op: Op, kernels: Sequence[Kernel], latency: LatencyModel, policy: Policy
 ) -> tuple[list[Candidate], list[tuple[str, str]]]:
     """Kernels that cover the op, and why the others of its operator do not."""
-    wanted = policy.kernels.get(op.name)
+    wanted, nonzero = policy.kernels.get(op.name), policy.nonzero.get(op.name)
     candidates, reasons = [], []
     for kernel in _named(op, wanted) if wanted else (k for k in kernels if k.op == op.call.op):
+        if kernel.sparse and nonzero is None and not wanted:
+            reasons.append((kernel.name, "needs to know how often inputs are zero"))
+            continue
         try:
             made = op.with_kernel(kernel)
         except Unfit as reason:
@@ -163,15 +168,15 @@ def _candidates(
         if policy.scratch_budget is not None and made.scratch_bytes > policy.scratch_budget:
             reasons.append((kernel.name, f"needs {made.scratch_bytes} bytes of scratch"))
             continue
-        candidates.append(_priced(made, latency, policy.goal))
+        candidates.append(_priced(made, latency, policy.goal, nonzero or {}))
     if not candidates:
         name, why = reasons[0]
         raise DhnError(f"kernel {name} cannot run '{op.name}': {why}; choose another one, or none")
     return candidates, reasons
 
 
-def _priced(op: Op, latency: LatencyModel, goal: Goal) -> Candidate:
-    shape = (op.kernel, op.prepared.values, op.macs, op.outputs)
+def _priced(op: Op, latency: LatencyModel, goal: Goal, nonzero: Mapping[str, int]) -> Candidate:
+    shape = (op.kernel, {**op.prepared.values, **nonzero}, op.macs, op.outputs)
     instructions, cycles = latency.instructions(*shape), latency.cycles(*shape)
     cost = cycles if goal == "cycles" else instructions
     return Candidate(op, cost, op.prepared.const_bytes, instructions, cycles)

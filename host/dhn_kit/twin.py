@@ -47,9 +47,11 @@ class _Batch(ctypes.Structure):
         ("score", ctypes.c_void_p),
         ("feature", ctypes.c_void_p),
         ("reached", ctypes.c_void_p),
+        ("ran", ctypes.c_void_p),
         ("taps", ctypes.c_void_p),
         ("tap_count", ctypes.c_uint32),
         ("count", ctypes.c_uint32),
+        ("op_count", ctypes.c_uint32),
         ("operating_point", ctypes.c_uint16),
         ("mode", ctypes.c_uint16),
     )
@@ -71,13 +73,15 @@ def library() -> ctypes.CDLL:
 @dataclass
 class TwinResult:
     """``outputs[k]`` is (N, bytes) int8 of output k, ``output`` the first. ``decisions`` and ``scores`` are
-    (N, hooks). ``features[p]`` is (N, F) int8 and ``reached[p]`` (N,) bool per hook point, when asked for.
-    ``layers[t]`` is (N, H, W, C) int8 of each tapped tensor (zeros where a gate left it out)."""
+    (N, hooks). ``ran`` (N, ops) says which operators of the main program ran. ``features[p]`` is (N, F) int8 and
+    ``reached[p]`` (N,) bool per hook point, when asked for. ``layers[t]`` is (N, H, W, C) int8 of each tapped tensor
+    (zeros where a gate left it out)."""
 
     outputs: list[Int8]
     exit_hook: npt.NDArray[np.int16]
     decisions: npt.NDArray[np.uint8]
     scores: npt.NDArray[np.int16]
+    ran: npt.NDArray[np.bool_]
     features: list[Int8] = field(default_factory=list)
     reached: list[npt.NDArray[np.bool_]] = field(default_factory=list)
     layers: dict[str, Int8] = field(default_factory=dict)
@@ -151,6 +155,7 @@ class Twin:
             "exit_hook": np.zeros(count, np.int16),
             "decision": np.zeros((count, MAX_HOOKS), np.uint8),
             "score": np.zeros((count, MAX_HOOKS), np.int16),
+            "ran": np.zeros((count, len(self.pack.ops)), np.uint8),
         }
         if features:
             sizes = [int(np.prod(p.feature_shape)) for p in self.pack.points]
@@ -186,9 +191,11 @@ class Twin:
             at("score"),
             at("feature"),
             at("reached"),
+            at("ran"),
             ctypes.addressof(table),
             len(taps),
             stop - start,
+            len(self.pack.ops),
             point,
             MODES[mode],
         )
@@ -209,6 +216,7 @@ class Twin:
             exit_hook=arrays["exit_hook"].astype(np.int16, copy=False),
             decisions=arrays["decision"][:, : self.hooks].astype(np.uint8, copy=False),
             scores=arrays["score"][:, : self.hooks].astype(np.int16, copy=False),
+            ran=arrays["ran"].astype(bool),
         )
         if features:
             result.features = _split(arrays["feature"], [int(np.prod(p.feature_shape)) for p in self.pack.points])

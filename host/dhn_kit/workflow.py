@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +18,16 @@ from dhn_kit.errors import DhnError
 from dhn_kit.hooks import KINDS, Kind, promises
 from dhn_kit.latency import load_latency
 from dhn_kit.pack import Pack
+from dhn_kit.perception import parse_policy
 from dhn_kit.playback import Progress, Recorder, silent
 from dhn_kit.samples import Sample
 from dhn_kit.store import SampleStore
-from dhn_kit.train.certify import predicted_costs
+from dhn_kit.train import design, monitor
+from dhn_kit.train.certify import Costs, predicted_costs
 from dhn_kit.train.data import Split, sample_name, split_from_samples
 from dhn_kit.train.heads import Head, Method, unpacked
 from dhn_kit.train.trainer import Options, TrainResult, train
+from dhn_kit.train.worst_case import worst_cases
 
 Int8 = npt.NDArray[np.int8]
 #: Half-width in score units of the band that "uncertain" samples from.
@@ -44,9 +47,12 @@ def input_tag(x: Int8) -> int:
 
 @dataclass(frozen=True)
 class Collected:
+    """``falls``: how often the board's drift monitor fell back to the full network meanwhile."""
+
     played: int
     stored: int
     lost: int
+    falls: int
 
 
 def sampler_policy(policy: str, full_share: float, budget: int = 0, with_input: bool = True) -> SamplerPolicy:
@@ -74,15 +80,18 @@ def collect(
     labels: Sequence[int] | npt.NDArray[np.integer] | None = None,
     policy: SamplerPolicy | None = None,
     count: int | None = None,
+    environment: Mapping[str, int] | None = None,
     progress: Progress = silent,
 ) -> Collected:
     """Samples into the store, from played inputs (N, H, W, C) or, with None, from the board's own input callback.
 
     Played under a policy that keeps every one, each input runs in full and is kept, so that all of them can train and
     certify. Other policies leave it to the board what it keeps and what it runs in full; they know the label of a
-    played input, where there is one.
+    played input, where there is one. ``environment`` stands in for the board's sensors (`perception`).
     """
     hello = client.hello()
+    client.surroundings(environment or {})
+    falls = client.counters().falls
     session = store.session(board.name, hello.hash, hello.bundle_version)
     recorder = Recorder(client, store, session)
     policy = policy or sampler_policy("every", FULL_SHARE)
@@ -109,7 +118,7 @@ def collect(
             played = len(q)
     finally:
         recorder.finish()
-    return Collected(played, recorder.kept, recorder.lost)
+    return Collected(played, recorder.kept, recorder.lost, client.counters().falls - falls)
 
 
 def divide(samples: Sequence[Sample], share: float, seed: int = 0) -> tuple[list[Sample], list[Sample]]:
@@ -137,6 +146,14 @@ def split_of(pack: Pack, samples: Sequence[Sample], sought: bool = False) -> Spl
     return split
 
 
+@dataclass(frozen=True)
+class Search:
+    """A search of exits' places and shapes. ``budget``: mean cost in full runs."""
+
+    budget: float
+    minutes: float
+
+
 def train_from_store(
     pack: Pack,
     board: Board,
@@ -144,10 +161,14 @@ def train_from_store(
     options: Options,
     calibration_share: float = 0.6,
     allow_gaps: bool = False,
+    policy: str = "",
+    wanted: Search | None = None,
 ) -> TrainResult:
-    """Hooks from everything the store has of this pack, costs by the board's model.
+    """Hooks from everything the store has of this pack, costs by the board's model; ``wanted``: exits by a search.
 
-    DhnError where samples were lost, unless `allow_gaps`: what is lost may not be lost by chance.
+    The bundle gets what the board needs in use: ``policy`` over its environment (`perception.parse_policy`), and the
+    ranges that its drift monitor compares with. DhnError where samples were lost, unless `allow_gaps`: what is lost may
+    not be lost by chance.
     """
     samples = store.load(pack.hash)
     lost = store.lost(pack.hash)
@@ -158,7 +179,25 @@ def train_from_store(
         )
     hook, calibration = splits(pack, samples, calibration_share)
     options = replace(options, slot_bytes=board.hook_flash.slot_bytes)
-    return train(pack, hook, calibration, predicted_costs(pack, load_latency(board.name)), options)
+    costs = predicted_costs(pack, load_latency(board.name))
+    result = _search_and_train(pack, hook, calibration, costs, options, wanted)
+    bundle = result.bundle
+    if bundle.operating_points:
+        bundle.policies = parse_policy(policy, bundle.operating_points, worst_cases(pack, bundle, costs))
+        bundle.ranges = monitor.ranges(pack, bundle, calibration)
+    return result
+
+
+def _search_and_train(
+    pack: Pack, hook: Split, calibration: Split, costs: Costs, options: Options, wanted: Search | None
+) -> TrainResult:
+    if wanted is None:
+        return train(pack, hook, calibration, costs, options)
+    designs = design.find_designs(pack, hook, costs, options, wanted.minutes)
+    chosen = design.pick(designs, wanted.budget)
+    result = train(pack, hook, calibration, costs, replace(options, exits=chosen.exits))
+    result.bundle.report["designs"] = [asdict(d) | {"chosen": d is chosen} for d in designs]
+    return result
 
 
 #: What `--method` takes.

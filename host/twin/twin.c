@@ -29,9 +29,11 @@ typedef struct {
     int16_t *score;      /* (count, DHN_MAX_HOOKS) */
     int8_t *feature;     /* (count, bytes of all points' features), NULL: not wanted */
     uint8_t *reached;    /* (count, points), only with feature */
+    uint8_t *ran;        /* (count, op_count): whether each operator of the main program ran */
     const twin_tap_t *taps;
     uint32_t tap_count;
     uint32_t count;
+    uint32_t op_count;
     uint16_t operating_point;
     uint16_t mode;
 } twin_batch_t;
@@ -59,6 +61,9 @@ static void on_op(void *context, uint16_t index)
     watch_t *const w = context;
     take_taps(w, w->last_op);
     w->last_op = index;
+    if (index < w->batch->op_count) {
+        w->batch->ran[(size_t)w->item * w->batch->op_count + index] = 1;
+    }
 }
 
 static void on_point(void *context, uint16_t point)

@@ -4,11 +4,6 @@
 
 /* Order: while a row's outputs are written its inputs are still read; the rows before it are done with. */
 
-DHN_INNER void put(const dhn_output_t *o, const dhn_row_t *row, int32_t acc, int8_t *to)
-{
-    *to = (int8_t)dhn_limit(dhn_scale(acc, row->multiplier, row->half, row->shift), o->low, o->high);
-}
-
 enum { FIELD = 23, PAIRS = 4, CHUNK = 252 };
 
 typedef struct {
@@ -64,7 +59,7 @@ static void row_of_pairs(const dhn_fc_t *p, const dhn_io_t *io, const int8_t *in
         }
         for (int32_t i = 0; i < 2 * PAIRS; i++, row++) {
             if (c + i < p->out_c) {
-                put(&o, row, acc[i] + row->bias, out++);
+                dhn_put(&o, row, acc[i] + row->bias, out++);
             }
         }
     }
@@ -79,26 +74,18 @@ void dhn_fc_pairs_s8__portable(const void *params, const dhn_io_t *io)
     }
 }
 
-DHN_INNER void step_quads(int32_t x, const int8_t *w, int32_t s[4])
-{
-    dhn_mac(&s[0], x, w[0]);
-    dhn_mac(&s[1], x, w[1]);
-    dhn_mac(&s[2], x, w[2]);
-    dhn_mac(&s[3], x, w[3]);
-}
-
 /* Four channels' weights side by side. */
 DHN_INNER void multiply_quads(const int8_t *x, const int8_t *w, int32_t count, int32_t total[4])
 {
     int32_t s[4] = {total[0], total[1], total[2], total[3]};
     for (const int8_t *const end = x + (count & ~3); x != end; x += 4, w += 16) {
-        step_quads(x[0], w, s);
-        step_quads(x[1], w + 4, s);
-        step_quads(x[2], w + 8, s);
-        step_quads(x[3], w + 12, s);
+        dhn_step_quads(x[0], w, s);
+        dhn_step_quads(x[1], w + 4, s);
+        dhn_step_quads(x[2], w + 8, s);
+        dhn_step_quads(x[3], w + 12, s);
     }
     for (count &= 3; count > 0; count--, w += 4) {
-        step_quads(*x++, w, s);
+        dhn_step_quads(*x++, w, s);
     }
     memcpy(total, s, sizeof s);
 }
@@ -114,7 +101,7 @@ static void row_of_quads(const dhn_fc_t *p, const dhn_io_t *io, const int8_t *in
 #pragma GCC unroll 4
         for (int32_t i = 0; i < 4; i++, c++, row++) {
             if (c < p->out_c) {
-                put(&o, row, sum[i], out++);
+                dhn_put(&o, row, sum[i], out++);
             }
         }
     }

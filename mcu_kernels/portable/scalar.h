@@ -155,6 +155,21 @@ DHN_INNER void dhn_mac(int32_t *sum, int32_t x, int32_t w)
 #endif
 }
 
+/* One input meets four channels, whose weights lie side by side. */
+DHN_INNER void dhn_step_quads(int32_t x, const int8_t *w, int32_t s[4])
+{
+    dhn_mac(&s[0], x, w[0]);
+    dhn_mac(&s[1], x, w[1]);
+    dhn_mac(&s[2], x, w[2]);
+    dhn_mac(&s[3], x, w[3]);
+}
+
+/* One output. */
+DHN_INNER void dhn_put(const dhn_output_t *o, const dhn_row_t *row, int32_t acc, int8_t *to)
+{
+    *to = (int8_t)dhn_limit(dhn_scale(acc, row->multiplier, row->half, row->shift), o->low, o->high);
+}
+
 /* Both aligned to 4. */
 static inline void dhn_copy_word(int8_t *to, const int8_t *from)
 {

@@ -24,6 +24,8 @@ from dhn_kit.commands.model import check_fit
 from dhn_kit.errors import DhnError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from dhn_kit.bench import Bench
     from dhn_kit.boards import Board
     from dhn_kit.bundle import BundleFile
@@ -110,7 +112,15 @@ def canonical_xy(packed: Pack, path: Path) -> tuple[Array, Array | None]:
     return q, y
 
 
-def run_on(packed: Pack, target: Board, q: Array, bundle: BundleFile | None, point: int, port: str | None) -> BoardRun:
+def run_on(
+    packed: Pack,
+    target: Board,
+    q: Array,
+    bundle: BundleFile | None,
+    point: int,
+    port: str | None,
+    environment: Mapping[str, int],
+) -> BoardRun:
     """Plays inputs to a board with this bundle, or with none. An emulated board starts with empty flash."""
     import tempfile
 
@@ -121,9 +131,22 @@ def run_on(packed: Pack, target: Board, q: Array, bundle: BundleFile | None, poi
             with console.busy("writing hooks"):
                 install(session.client, bundle.data)
         client = session.client
+        client.surroundings(environment)
         if bundle is None:
             return play(client, target, q, "detached", progress=console.progress, text="running")
         return play(client, target, q, point=point, progress=console.progress, text="running")
+
+
+def point_number(bundle: BundleFile, point: str, what: str) -> int:
+    """The operating point that --point names. DhnError for one that is not there."""
+    from dhn_kit.board_client import AUTOMATIC
+
+    if point == "auto":
+        return AUTOMATIC
+    if not point.isdecimal() or int(point) >= len(bundle.operating_points):
+        names = ", ".join(f"{k} '{n}'" for k, n in enumerate(bundle.operating_points))
+        raise DhnError(f"{what} has no operating point {point}; it has {names}")
+    return int(point)
 
 
 def by_point(packed: Pack, bundle: BundleFile | None, result: BoardRun) -> Array:
@@ -174,6 +197,9 @@ def build(
     board: options.Board = None,
     calib: options.Calib = None,
     method: options.Method = None,
+    sample_bytes: Annotated[
+        int, typer.Option("--sample-bytes", min=1024, max=2**20, help="RAM for samples that wait for the line.")
+    ] = 8192,
     json: options.Json = False,
 ) -> None:
     """Build the firmware for a board, with the network in it.
@@ -183,12 +209,12 @@ def build(
       dhn-kit build model.dhn --board qemu-cortex-m4 -o build/m4
       dhn-kit build model.onnx --calib calib.npz --board posix
     """
-    from dhn_kit.firmware_build import build_firmware
+    from dhn_kit.playback import firmware_of
 
     target = load_target(board)
     packed = load_packed(network, target, calib, method)
     with console.busy(f"building firmware for {target.name}"):
-        image = build_firmware(packed.data, target, output)
+        image = firmware_of(packed, target, output, sample_bytes)
         packed.save(output / PACK_FILE)
         (output / BOARD_FILE).write_text(target.name + "\n")
     result = {
@@ -199,13 +225,16 @@ def build(
         "flash_weight_bytes": image.flash_weight_bytes,
         "ram_bytes": image.ram_bytes,
         "arena_bytes": packed.arena_bytes,
+        "sample_bytes": image.sample_bytes,
+        "state_bytes": image.state_bytes,
     }
     if json:
         console.emit_json(result)
         return
     console.line(
         f"{image.elf}: flash {image.flash_code_bytes:,} bytes of code and {image.flash_weight_bytes:,} of pack, "
-        f"RAM {image.ram_bytes:,} bytes with an arena of {packed.arena_bytes:,}"
+        f"RAM {image.ram_bytes:,} bytes with an arena of {packed.arena_bytes:,}, {image.sample_bytes:,} for samples "
+        f"and {image.state_bytes:,} for link, sampler, drift monitor and environment"
     )
 
 
@@ -255,8 +284,12 @@ def run(
     port: options.Port = None,
     hooks: options.Hooks = None,
     point: Annotated[
-        int, typer.Option("--point", min=0, help="Operating point of the hooks; 0 is the most cautious.")
-    ] = 0,
+        str,
+        typer.Option(
+            "--point", help="Operating point of the hooks; 0 is the most cautious, 'auto' follows the policy."
+        ),
+    ] = "0",
+    env: options.Environment = "",
     calib: options.Calib = None,
     method: options.Method = None,
     json: options.Json = False,
@@ -271,16 +304,18 @@ def run(
       dhn-kit run model.dhn --board qemu-cortex-m4 --input x.npz --output y.npz
       dhn-kit run model.onnx --calib calib.npz --board posix --input x.npz --output y.npz
       dhn-kit run model.dhn --hooks hooks.dhn --point 2 --input x.npz --output y.npz --json
+      dhn-kit run model.dhn --hooks hooks.dhn --point auto --env battery=15 --input x.npz --output y.npz
     """
+    from dhn_kit.perception import parse_environment
+
+    surroundings = parse_environment(env)
     target = load_target(board)
     writable_file(output)
     packed = load_packed(network, target, calib, method)
     q, y = canonical_xy(packed, inputs)
     bundle = load_hooks(packed, hooks)
-    if bundle is not None and point >= len(bundle.operating_points):
-        names = ", ".join(f"{k} '{n}'" for k, n in enumerate(bundle.operating_points))
-        raise DhnError(f"{hooks} has no operating point {point}; it has {names}")
-    result = run_on(packed, target, q, bundle, point, port)
+    number = 0 if bundle is None else point_number(bundle, point, str(hooks))
+    result = run_on(packed, target, q, bundle, number, port, surroundings)
     arrays: dict[str, Any] = {
         "output": packed.outputs[0].to_user(result.output),
         "output_float": packed.graph().dequantize_output(result.output),
@@ -301,6 +336,7 @@ def run(
         }
     if bundle is not None:
         summary["exit_rate"] = float((result.exit_hook >= 0).mean())
+        summary["operating_points"] = sorted(set(result.points.tolist()))
     if json:
         console.emit_json(summary)
         return

@@ -73,13 +73,37 @@ def _train_result(result: TrainResult) -> dict[str, Any]:
         "operating_points": points,
         "dropped": [{"name": d.name, "reason": d.reason} for d in result.dropped],
         "refused": {f"{risk:g}": why for risk, why in result.refused.items()},
+        "designs": result.bundle.report.get("designs", []),
         "methods": [{**vars(t), "seconds": round(t.seconds, 3)} for t in result.trials],
         "seconds": {stage: round(s, 3) for stage, s in result.seconds.items()},
     }
 
 
+def _show_designs(designs: list[dict[str, Any]]) -> None:
+    """The Pareto front of a search; nothing without one."""
+    if not designs:
+        return
+
+    def shape(exit: dict[str, Any]) -> str:
+        layers = f"{exit['hidden']} hidden" if exit["hidden"] else "linear"
+        pool = "x".join(map(str, exit["pool"]))
+        return f"point {exit['point']} {layers}" + (f" pooled {pool}" if pool != "1x1" else "")
+
+    rows = (
+        (
+            "*" if d["chosen"] else "",
+            f"{d['cost']:.3f}",
+            f"{d['risk']:.2%}",
+            ", ".join(map(shape, d["exits"])) or "none",
+        )
+        for d in designs
+    )
+    console.table("Designs, expected out of fold", ("chosen", ">mean cost", ">risk", "exits"), rows)
+
+
 def _show_training(result: dict[str, Any]) -> None:
     rows = ((p["name"], f"{p['epsilon']:.2%}", f"{p['risk_bound']:.2%}", p["n"]) for p in result["operating_points"])
+    _show_designs(result["designs"])
     if len({t["method"] for t in result["methods"]}) > 1:
         shown = (
             (t["head"], t["method"], t["hidden"], f"{t['agreement']:.2%}", t["seconds"]) for t in result["methods"]
@@ -113,6 +137,7 @@ def collect(
     full_share: FullShare = 0.1,
     budget: Budget = 0,
     with_input: WithInput = True,
+    env: options.Environment = "",
     board: options.Board = None,
     port: options.Port = None,
     json: options.Json = False,
@@ -130,10 +155,12 @@ def collect(
     """
     from dhn_kit import workflow
     from dhn_kit.pack import load_pack
+    from dhn_kit.perception import parse_environment
     from dhn_kit.playback import board_folder, powered
     from dhn_kit.store import SampleStore
 
     target, packed = load_target(board), load_pack(pack)
+    surroundings = parse_environment(env)
     rules = workflow.sampler_policy(policy, full_share, budget, with_input)
     writable_file(store)
     q, y = _played(packed, inputs)
@@ -141,7 +168,7 @@ def collect(
         powered(packed, target, board_folder(packed, target), port) as (session, _),
         SampleStore(store) as samples,
     ):
-        done = workflow.collect(session.client, target, samples, q, y, rules, count, console.progress)
+        done = workflow.collect(session.client, target, samples, q, y, rules, count, surroundings, console.progress)
         total = sum(samples.counts(packed.hash).values())
     if json:
         console.emit_json({**vars(done), "total": total, "store": str(store)})
@@ -149,6 +176,8 @@ def collect(
     console.line(
         f"{store}: {done.stored:,} new samples of {done.played:,} inferences, {done.lost:,} lost, {total:,} in all"
     )
+    if done.falls:
+        console.warn(f"the drift monitor fell back to the full network {done.falls} times; see 'dhn-kit status'")
 
 
 def train(
@@ -175,6 +204,22 @@ def train(
     survivors: Annotated[
         float, typer.Option("--survivors", min=0.0, help="Extra weight of inputs that earlier exits would not let go.")
     ] = 0.0,
+    point_policy: Annotated[
+        str,
+        typer.Option(
+            "--point-policy",
+            metavar="ROWS",
+            help="Which operating point the board takes when, such as 'battery<20: 2; deadline' (docs/perception.md).",
+        ),
+    ] = "",
+    search: Annotated[
+        bool, typer.Option("--search", help="Search where exits sit and their shapes, under --budget.")
+    ] = False,
+    budget: Annotated[
+        str,
+        typer.Option("--budget", help="Mean cost that --search may take: 2x (twice as fast) or 0.5 (of a full run)."),
+    ] = "2x",
+    minutes: Annotated[float, typer.Option("--minutes", min=0.01, help="Time that --search may take.")] = 10.0,
     seed: Seed = 0,
     allow_gaps: AllowGaps = False,
     allow_unseen: AllowUnseen = False,
@@ -190,14 +235,19 @@ def train(
       dhn-kit train model.dhn samples.db -o hooks.dhn
       dhn-kit train model.dhn samples.db --risk 0.005 --delta 0.01 --hooks exit
       dhn-kit train model.dhn samples.db --method both
+      dhn-kit train model.dhn samples.db --point-policy "battery<20: 2; deadline"
+      dhn-kit train model.dhn samples.db --search --budget 2x
       dhn-kit train model.dhn samples.db --from hooks.dhn -o newer.dhn
     """
     from dhn_kit import workflow
     from dhn_kit.bundle import load_bundle, save_bundle
     from dhn_kit.pack import load_pack
+    from dhn_kit.perception import read_policy
     from dhn_kit.store import SampleStore
+    from dhn_kit.train import design
 
     target, packed = load_target(board), load_pack(pack)
+    read_policy(point_policy)
     writable_file(output)
     earlier = workflow.heads_of(packed, start) if start else {}
     number = version or (load_bundle(start).version + 1 if start else 1)
@@ -208,8 +258,11 @@ def train(
         survivors=survivors,
         allow_unseen=allow_unseen,
     )
+    wanted = workflow.Search(design.parse_budget(budget), minutes) if search else None
     with SampleStore(existing_file(store)) as samples, console.busy("training"):
-        result = workflow.train_from_store(packed, target, samples, chosen, allow_gaps=allow_gaps)
+        result = workflow.train_from_store(
+            packed, target, samples, chosen, allow_gaps=allow_gaps, policy=point_policy, wanted=wanted
+        )
     file = _trained(packed, result)
     save_bundle(file, output)
     summary = {**_train_result(result), "bundle": str(output), "bytes": len(file.data), "version": file.version}
@@ -300,7 +353,7 @@ def loop(
         SampleStore(store) as samples,
     ):
         for turn in range(rounds):
-            done = workflow.collect(session.client, target, samples, q, y, rules, None, console.progress)
+            done = workflow.collect(session.client, target, samples, q, y, rules, progress=console.progress)
             version = workflow.next_version(session.client)
             chosen = replace(workflow.options_for(risk, delta, kinds, seed, version), allow_unseen=allow_unseen)
             with console.busy("training"):

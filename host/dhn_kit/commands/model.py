@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -235,6 +236,8 @@ def pack(
     kinds = packed_kinds(hooks, small is not None, bits)
     quantized = load_quantized(*model_and_calib(model, calib), method)
     policy, facts = with_bits(quantized, target, policy_of(target, flash_budget, goal, kernel, ram_first), bits)
+    if "zero" in kinds:
+        policy = dataclasses.replace(policy, nonzero=_nonzero(quantized))
     second = None if small is None else load_small(small, quantized, method)
     narrow = None
     if "bits" in kinds:
@@ -287,6 +290,15 @@ def _precision_text(facts: dict[str, Any]) -> str:
     widths = Counter(w["bits"] for w in facts["widths"].values())
     layers = ", ".join(f"{count} with {bits} bits" for bits, count in sorted(widths.items()))
     return f"layers: {layers}; answers as with 8 bits for {facts['agreement']:.2%} of {facts['inputs']} inputs"
+
+
+def _nonzero(quantized: Quantized) -> dict[str, dict[str, int]]:
+    """How often inputs of fully connected layers are not zero, on the calibration data."""
+    from dhn_kit.sparsity import nonzero_inputs
+
+    if quantized.x is None:
+        raise DhnError("--hooks zero has to see how often inputs are zero: give data with --calib data.npz (array 'x')")
+    return nonzero_inputs(quantized.graph, quantized.graph.quantize_input(quantized.x))
 
 
 def _patch_text(packed: packing.Pack) -> str:

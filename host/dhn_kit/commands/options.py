@@ -108,4 +108,12 @@ Kernels = Annotated[
         "--kernel", metavar="OP=KERNEL", help="Take this kernel for this operator; 'inspect' lists both. Repeatable."
     ),
 ]
+Environment = Annotated[
+    str,
+    typer.Option(
+        "--env",
+        metavar="CHANNEL=N,..",
+        help="What the board takes its surroundings for, such as battery=40,deadline=50; stands in for sensors.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

@@ -117,6 +117,15 @@ def fc_quads(call: Call) -> Prepared:
     return _prepared(call, interleaved(weight, 4, 1), padded_rows(table, 4))
 
 
+def fc_sparse(call: Call) -> Prepared:
+    """portable/fc_sparse.c: as `fc_quads`, but the zero point is not folded into the bias: the kernel subtracts it."""
+    table, weight = rows(call)
+    assert call.bias is not None
+    constant = table[:, 1] == 0
+    table[:, 0] = np.where(constant, 0, call.bias)
+    return _prepared(call, interleaved(weight, 4, 1), padded_rows(table, 4))
+
+
 def fc_word_pairs(call: Call) -> Prepared:
     """portable/fc.c: words w0 + w1 * 2^23 of two channels, four words per input."""
     table, weight = rows(call)

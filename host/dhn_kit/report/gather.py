@@ -5,21 +5,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from dhn_kit.bundle import BundleFile, bundle_file, hook_order, with_thresholds
+from dhn_kit.bundle import BundleFile, bundle_file, hook_order
 from dhn_kit.cost import program_cost
-from dhn_kit.errors import DhnError
-from dhn_kit.hooks import ALWAYS, NEVER, Bundle, promises
+from dhn_kit.hooks import Bundle, promises
 from dhn_kit.latency import LatencyModel
 from dhn_kit.pack import Pack
 from dhn_kit.report.report import Figures, ReportData, figures, memory_blocks
 from dhn_kit.train import baselines, certify
+from dhn_kit.train.baselines import WhatIf
 from dhn_kit.train.certify import Costs
 from dhn_kit.train.data import Split
-from dhn_kit.train.thresholds import Stage
-from dhn_kit.twin import Twin
+from dhn_kit.train.thresholds import Outcome
 from dhn_kit.unpack import unpack
 
 
@@ -30,8 +26,8 @@ def gather(
 
     What the twin cannot know (measured instructions, SQNR, float agreement) is for the caller to fill in.
     """
-    stages = [certify.stage(s, pack.points[s.point], costs) for s in hook_order(bundle)]
-    return _gather(pack, bundle_file(pack, bundle), stages, split, costs, board, counting)
+    hooks = [costs.hook(s, pack.points[s.point]) for s in hook_order(bundle)]
+    return _gather(pack, WhatIf(pack, bundle_file(pack, bundle), split, costs.ops, hooks), costs, board, counting)
 
 
 def gather_file(
@@ -39,64 +35,38 @@ def gather_file(
 ) -> ReportData:
     """`gather` for a bundle that was read from a file; costs by a board's model."""
     costs = certify.predicted_costs(pack, model)
+    run = WhatIf(pack, file, split, costs.ops, file_costs(file, model))
+    return _gather(pack, run, costs, board, counting)
 
-    programs = unpack(file.data).hook_programs
-    stages = []
-    for hook, (decide, act, _) in zip(file.hooks, programs, strict=True):
-        point = pack.points[hook["point"]]
-        skips = hook["action"] == "skip" and point.skip is not None
-        saved = costs.between(point.node, point.skip[2]) if skips and point.skip else 0.0
-        stages.append(
-            Stage(
-                hook["name"],
-                hook["action"],
-                costs.before(point.node),
-                program_cost(hook["decide"], decide, model),
-                program_cost(hook["act"], act, model),
-                saved,
-            )
+
+def file_costs(file: BundleFile, model: LatencyModel) -> list[tuple[float, float]]:
+    """Predicted instructions of (deciding, acting) per hook; what runs when it does not act counts as deciding."""
+    found = []
+    for hook, programs in zip(file.hooks, unpack(file.data).hook_programs, strict=True):
+        decide, act, otherwise = (
+            program_cost(hook[name], program, model)
+            for name, program in zip(("decide", "act", "otherwise"), programs, strict=True)
         )
-    return _gather(pack, file, stages, split, costs, board, counting)
+        found.append((decide + otherwise, act - otherwise))
+    return found
 
 
-def _gather(
-    pack: Pack, file: BundleFile, stages: list[Stage], split: Split, costs: Costs, board: str, counting: str
-) -> ReportData:
-    if split.input is None:
-        raise DhnError("a report needs the inputs themselves: give the data set, or samples that carry inputs")
-    twin, certificates = Twin(pack, file.data), promises(file.certificates)
-    rows: list[Figures] = []
-    outcomes = []
-    names = [s.name for s in stages]
-    for k, name in enumerate(file.operating_points):
-        result = twin.run(split.input, point=k)
-        outcome = certify.outcome_of(stages, costs.full, result.decisions, result.output, split.answer)
-        outcomes.append(outcome)
-        answer, acted = result.output.argmax(axis=1), result.decisions == 2
-        rows.append(
-            figures(
-                name,
-                outcome.cost,
-                answer,
-                split.answer,
-                split.label,
-                outcome.left_at,
-                names,
-                acted,
-                certificates.get(k),
-            )
-        )
-    full = figures("full network", np.full(len(split), costs.full), split.answer, split.answer, split.label)
-    answers = _exit_answers(pack, file, stages, split.input)
+def _gather(pack: Pack, run: WhatIf, costs: Costs, board: str, counting: str) -> ReportData:
+    file, split = run.file, run.split
+    outcomes = [run.at(k) for k in range(len(file.operating_points))]
+    rows = [_figures(run, k, outcome) for k, outcome in enumerate(outcomes)]
+    chosen = chosen_point(rows)
     return ReportData(
         model=pack.name,
         board=board,
         counting=counting,
         inputs=len(split),
-        full=full,
+        full=figures("full network", run.full().cost, split.answer, split.answer, split.label),
         points=rows,
-        chosen=chosen_point(rows),
-        comparisons=baselines.compare_answers(stages, answers, split, costs.full, file.operating_points, outcomes),
+        chosen=chosen,
+        comparisons=baselines.compare(run, outcomes),
+        ablation=baselines.ablate(run, chosen),
+        certificates=list(file.certificates),
         layers=_layers(pack, costs),
         arena_bytes=pack.arena_bytes,
         arena_lower_bound=pack.arena_lower_bound,
@@ -108,16 +78,20 @@ def _gather(
     )
 
 
-def _exit_answers(
-    pack: Pack, file: BundleFile, stages: list[Stage], inputs: npt.NDArray[np.int8]
-) -> dict[int, npt.NDArray[np.integer]]:
-    """What each exit would say to everyone: the bundle with this exit always open and the other hooks off."""
-    answers = {}
-    for k, s in enumerate(stages):
-        if s.action == "exit":
-            forced = with_thresholds(file.data, [ALWAYS if i == k else NEVER for i in range(len(stages))])
-            answers[k] = Twin(pack, forced).run(inputs).output.argmax(axis=1)
-    return answers
+def _figures(run: WhatIf, point: int, outcome: Outcome) -> Figures:
+    split, names = run.split, [h["name"] for h in run.file.hooks]
+    assert outcome.answer is not None
+    return figures(
+        run.file.operating_points[point],
+        outcome.cost,
+        outcome.answer,
+        split.answer,
+        split.label,
+        outcome.left_at,
+        names,
+        run.decisions(point),
+        promises(run.file.certificates).get(point),
+    )
 
 
 def chosen_point(rows: list[Figures], epsilon: float = 0.01) -> int:

@@ -80,7 +80,7 @@ def tradeoff(data: ReportData) -> str:
             if found:
                 label = {
                     "full": "full network",
-                    "static": "one exit for all",
+                    "static": "the same for everyone",
                     "random": "random gate of equal cost",
                 }.get(kind, "oracle (knows the answer)")
                 xs = [k.cost / data.full.mean for k in found]

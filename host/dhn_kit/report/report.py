@@ -15,7 +15,7 @@ from dhn_kit import resources
 from dhn_kit.hooks import Certificate
 from dhn_kit.pack import Pack
 from dhn_kit.report import plots
-from dhn_kit.train.baselines import Comparison
+from dhn_kit.train.baselines import Ablation, Comparison
 
 TEMPLATE = "report.html.j2"
 
@@ -62,6 +62,8 @@ class ReportData:
     points: list[Figures] = field(default_factory=list)
     chosen: int = 0  #: operating point that is highlighted
     comparisons: list[Comparison] = field(default_factory=list)
+    ablation: list[Ablation] = field(default_factory=list)  #: at the chosen operating point
+    certificates: list[Certificate] = field(default_factory=list)
     layers: list[tuple[str, str, float]] = field(default_factory=list)  #: (name, op, instructions)
     arena_bytes: int | None = None
     arena_lower_bound: int | None = None
@@ -87,13 +89,15 @@ def figures(
     acted: npt.ArrayLike | None = None,
     certificate: Certificate | None = None,
 ) -> Figures:
-    """Summarises one run over N inputs: cost, class answered, the full network's class and the true one (N,).
+    """Summarises one run over N inputs: cost, class answered, the full network's class and the true one (N,), -1 where
+    nobody knows it.
 
     ``left_at`` (N,) is the index in ``exit_names`` of the hook at which an input left, -1 for the end; ``acted``
     (N, hooks) says which hooks acted: those that are no exit are counted as skips.
     """
     cost, answer, reference = np.asarray(cost, np.float64), np.asarray(answer), np.asarray(reference)
-    accuracy = None if label is None else float((answer == np.asarray(label)).mean())
+    known = np.asarray(-1 if label is None else label) >= 0
+    accuracy = float((answer == np.asarray(label))[known].mean()) if known.any() else None
     exits, skips = {}, {}
     if left_at is not None:
         left = np.asarray(left_at)

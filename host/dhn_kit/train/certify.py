@@ -12,22 +12,26 @@ import numpy.typing as npt
 from dhn_kit import cost, risk
 from dhn_kit.bundle import hook_order, pack_bundle
 from dhn_kit.errors import DhnError
-from dhn_kit.hooks import Bundle, Certificate, HookPoint, HookSpec
+from dhn_kit.hooks import Action, Bundle, Certificate, HookPoint, HookSpec
 from dhn_kit.int_reference import run_int8
 from dhn_kit.latency import LatencyModel
 from dhn_kit.pack import Pack
 from dhn_kit.train.data import Ints, Split
 from dhn_kit.train.exits import margin
 from dhn_kit.train.thresholds import Cascade, Outcome, Stage, simulate
-from dhn_kit.twin import Twin
+from dhn_kit.twin import Twin, TwinResult
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Predicted (or measured) instructions: per graph node, and (deciding, acting) of a hook."""
+    """Predicted (or measured) instructions: per graph node, (deciding, acting) of a hook, and per operator.
+
+    Operators are those of the main program in its order; a node may have several, bands or variants, for instance.
+    """
 
     nodes: Sequence[float]
     hook: Callable[[HookSpec, HookPoint], tuple[float, float]]
+    ops: Sequence[float]
 
     @property
     def full(self) -> float:
@@ -42,7 +46,11 @@ class Costs:
 
 def predicted_costs(pack: Pack, model: LatencyModel | None = None) -> Costs:
     """Costs by a board's fitted model."""
-    return Costs(cost.node_costs(pack, model), lambda spec, point: cost.hook_cost(pack, spec, point, model))
+    return Costs(
+        cost.node_costs(pack, model),
+        lambda spec, point: cost.hook_cost(pack, spec, point, model),
+        cost.op_costs(pack, model),
+    )
 
 
 def stage(spec: HookSpec, point: HookPoint, costs: Costs) -> Stage:
@@ -60,16 +68,24 @@ def run_gated(pack: Pack, bundle: Bundle, split: Split, costs: Costs) -> list[Ou
     stages = [stage(s, pack.points[s.point], costs) for s in specs]
     points = range(len(bundle.operating_points))
     if split.input is not None:
-        twin = Twin(pack, pack_bundle(pack, bundle))
-        results = [twin.run(split.input, point=k) for k in points]
-        return [outcome_of(stages, costs.full, r.decisions, r.output, split.answer) for r in results]
-    if any(s.action == "skip" for s in specs):
+        twin, sequence = Twin(pack, pack_bundle(pack, bundle)), any(s.action == "reuse" for s in specs)
+        hooks = [(g.decide, g.act) for g in stages]
+        results = [twin.run(split.input, point=k, sequence=sequence) for k in points]
+        return [outcome_of([s.action for s in specs], costs.ops, hooks, r, split.answer) for r in results]
+    others = [s.action for s in specs if s.action != "exit" or not _reads_feature(s)]
+    if others:
         raise DhnError(
-            "skip hooks cannot be judged from features alone: collect with inputs, or give the played inputs by tag"
+            f"{others[0]} hooks cannot be judged from features alone: collect with inputs, or give the played inputs "
+            "by tag"
         )
     cascade = cascade_of_features(specs, stages, split, costs.full)
     said = [head_scores(s, split).argmax(axis=1) for s in specs]
     return [_answered(simulate(cascade, [s.thresholds[k] for s in specs]), said, split) for k in points]
+
+
+def _reads_feature(spec: HookSpec) -> bool:
+    """Whether the point's default feature is all that the hook needs."""
+    return not any(p.name in ("tap", "env") or p.name.startswith("keep.") for p in spec.net.inputs)
 
 
 def _answered(outcome: Outcome, said: Sequence[Ints], split: Split) -> Outcome:
@@ -95,26 +111,32 @@ def head_scores(spec: HookSpec, split: Split) -> npt.NDArray[np.int8]:
     return scores.reshape(len(q), -1)
 
 
+def measured_cost(
+    ops: Sequence[float], hooks: Sequence[tuple[float, float]], result: TwinResult
+) -> npt.NDArray[np.float64]:
+    """Instructions of each input (N,): of the operators that the twin ran and of the hooks that it asked.
+
+    ``ops`` has the cost of each operator of the main program, ``hooks`` (deciding, acting) of each hook. No kind of
+    hook needs rules of its own: what it left out did not run.
+    """
+    decide, act = np.array(hooks, np.float64).reshape(-1, 2).T
+    asked, acted = result.decisions > 0, result.decisions == 2
+    return np.asarray(result.ran @ np.asarray(ops, np.float64) + asked @ decide + acted @ act, np.float64)
+
+
 def outcome_of(
-    stages: Sequence[Stage],
-    full: float,
-    decisions: npt.NDArray[np.uint8],
-    output: npt.NDArray[np.int8],
+    actions: Sequence[Action],
+    ops: Sequence[float],
+    hooks: Sequence[tuple[float, float]],
+    result: TwinResult,
     answer: Ints,
 ) -> Outcome:
-    """What the twin did, with costs. Decisions are 0 not reached, 1 kept, 2 acted."""
-    n = len(decisions)
-    total, left_at, skipped = np.full(n, full), np.full(n, -1, np.int64), np.zeros(n, np.int64)
-    for s, g in enumerate(stages):
-        acted = decisions[:, s] == 2
-        total += g.decide * (decisions[:, s] > 0) + (g.act - g.saved) * acted
-        if g.action == "exit":
-            total -= (full - g.reach) * acted
-            left_at[acted] = s
-        elif g.action == "skip":
-            skipped += acted
-    given = np.asarray(output.argmax(axis=1), np.int64)
-    return Outcome(total, given != answer, left_at, skipped, given)
+    """What the twin did, with costs as in `measured_cost`; ``answer`` (N,) is the full network's."""
+    skips = [k for k, action in enumerate(actions) if action == "skip"]
+    skipped = (result.decisions[:, skips] == 2).sum(axis=1).astype(np.int64)
+    given = np.asarray(result.output.argmax(axis=1), np.int64)
+    total = measured_cost(ops, hooks, result)
+    return Outcome(total, given != answer, result.exit_hook.astype(np.int64), skipped, given)
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,7 @@ class Brief:
     methods: tuple[Method, ...] = ("bp",)
     start: Head | None = None
     widths: tuple[int, ...] | None = None  #: hidden layers to choose from (0: none); None: none or the widest
+    pool: tuple[int, int] = (1, 1)  #: cells of the feature over which the head averages first
 
 
 @dataclass
@@ -109,32 +110,49 @@ def _fit_by(
     method: Method, pool: Pool, point: HookPoint, kind: OutputKind, paths: Sequence[Int8], brief: Brief
 ) -> ExitFit:
     began = time.perf_counter()
-    x = point.tap_quant.dequantize(pool.features[point.index])
+
+    def real(features: Int8) -> Floats:
+        return heads.pooled(point.tap_quant.dequantize(features), point, brief.pool)
+
+    x = real(pool.features[point.index])
     weight = pool.weight[pool.group]
     recipe = _choose(pool, x, brief, method)
     final = heads.centred(heads.fit(x, pool.target, recipe, weight, brief.start))
-    factor, centre = 1.0, 0.0
-    if not kind.probabilities:
-        centre = kind.centre
-        factor = heads.room(final(x[: pool.n]), kind.quant, centre)
-    score = None if kind.probabilities else kind.quant
+    factor, centre = placed(final, x[: pool.n], kind)
     name = f"exit at {point.name}"
-    net = heads.int8_graph(heads.moved(final, factor, centre), point, pool.features[point.index][: pool.n], score, name)
+    own_features = pool.features[point.index][: pool.n]
+    net, answer = quantised(heads.moved(final, factor, centre), point, own_features, kind, name, brief.pool)
     quant = net.tensors["score"].quant
     assert quant is not None
-    answer = heads.softmax_answer(quant, kind.classes, kind.quant, f"answer at {point.name}") if not score else None
     scores = np.zeros((len(paths), pool.n, kind.classes), np.int64)
     for fold in range(int(pool.fold.max()) + 1):
         rows, own = pool.parts(fold)
         head = heads.fit(x[rows], pool.target[rows], recipe, weight[rows], brief.start)
         head = heads.moved(heads.centred(head), factor, centre)
         for p, features in enumerate(paths):
-            scores[p, own] = quant.quantize(head(point.tap_quant.dequantize(features[own])))
+            scores[p, own] = quant.quantize(head(real(features[own])))
     choices = scores.argmax(axis=2)
     right = choices[0] == pool.target[: pool.n].argmax(axis=1)
     seconds = time.perf_counter() - began
     trial = Trial(name, method, recipe.hidden, float(np.average(right, weights=pool.weight)), seconds)
     return ExitFit(point, net, answer, recipe, margin(scores), choices, final, [trial])
+
+
+def placed(head: Head, x: Floats, kind: OutputKind) -> tuple[float, float]:
+    """(factor, centre) by which a centred head's logits of x (N, F) fit the answer's range; a softmax has its own."""
+    return (1.0, 0.0) if kind.probabilities else (heads.room(head(x), kind.quant, kind.centre), kind.centre)
+
+
+def quantised(
+    head: Head, point: HookPoint, features: Int8, kind: OutputKind, name: str, pool: tuple[int, int] = (1, 1)
+) -> tuple[Graph, Graph | None]:
+    """The head in int8, and what turns its scores into the main network's kind of answer (None: they are one)."""
+    net = heads.int8_graph(head, point, features, None if kind.probabilities else kind.quant, name, pool)
+    quant = net.tensors["score"].quant
+    assert quant is not None
+    if not kind.probabilities:
+        return net, None
+    return net, heads.softmax_answer(quant, kind.classes, kind.quant, f"answer at {point.name}")
 
 
 def margin(scores: npt.NDArray[np.integer]) -> Ints:
@@ -152,11 +170,11 @@ def _choose(pool: Pool, x: Floats, brief: Brief, method: Method) -> Recipe:
     classes = pool.target.shape[1]
     if brief.start is not None and brief.start.layers[0][0].shape[0] == x.shape[1]:
         hidden = len(brief.start.layers[0][1]) if len(brief.start.layers) > 1 else 0
-        return _recipe(hidden, method)
+        return recipe_for(hidden, method)
     affordable = [h for h in DECAYS if h and h * (x.shape[1] + classes) <= brief.weights]
     usual = [h for h in affordable if h <= WIDEST]
     widths = (0, *usual[-1:]) if brief.widths is None else [h for h in brief.widths if h in (0, *affordable)]
-    recipes = [_recipe(h, method) for h in widths or (0,)]
+    recipes = [recipe_for(h, method) for h in widths or (0,)]
     if len(recipes) == 1:
         return recipes[0]
     weight = pool.weight[pool.group]
@@ -168,7 +186,7 @@ def _choose(pool: Pool, x: Floats, brief: Brief, method: Method) -> Recipe:
     return min(recipes, key=loss)
 
 
-def _recipe(hidden: int, method: Method) -> Recipe:
+def recipe_for(hidden: int, method: Method) -> Recipe:
     return Recipe(hidden, DECAYS.get(hidden, DECAYS[64]), method=method)
 
 

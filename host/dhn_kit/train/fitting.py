@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -79,8 +79,8 @@ def fit_hooks(pack: Pack, hook: Split, costs: Costs, options: Options, clock: Cl
     pool = pool_for(pack, hook, kind, options)
     clock.lap("features")
     for point in (p for p in pack.points if not p.final):
-        if "exit" in options.kinds:
-            brief = _brief(pack, point, options)
+        brief = brief_for(pack, point, options) if "exit" in options.kinds else None
+        if brief is not None:
             fit = exits.fit_exit(pool, point, kind, [p.features[point.index] for p in flat], brief)
             pool = exits.survivors(pool, fit.margins[0], fit.choices[0] != hook.answer, options.survivors)
             spec = HookSpec(point.index, "exit", fit.net, [], "margin", fit.answer, name=fit.net.name, kind="exit")
@@ -101,10 +101,15 @@ def fit_hooks(pack: Pack, hook: Split, costs: Costs, options: Options, clock: Cl
     return fitted
 
 
-def _brief(pack: Pack, point: HookPoint, options: Options) -> exits.Brief:
+def brief_for(pack: Pack, point: HookPoint, options: Options) -> exits.Brief | None:
+    """What an exit may be at a point; None where a searched design has none."""
     left = sum(o.macs for o in pack.full_run if o.node >= point.node)
     start = options.start.get(f"exit at {point.name}")
-    return exits.Brief(exits.most_weights(left, options.slot_bytes), options.methods, start)
+    brief = exits.Brief(exits.most_weights(left, options.slot_bytes), options.methods, start)
+    if options.exits is None:
+        return brief
+    shapes = [shape for shape in options.exits if shape.point == point.index]
+    return replace(brief, widths=(shapes[0].hidden,), pool=shapes[0].pool) if shapes else None
 
 
 def _bases(pack: Pack, hook: Split, costs: Costs, options: Options) -> tuple[list[Base], list[Dropped]]:

@@ -7,7 +7,7 @@ import base64
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -173,11 +173,28 @@ def room(logits: Floats, quant: Quant, centre: float) -> float:
     return min(1.0, high / top if top > 0 < high else 1.0, low / bottom if bottom < 0 > low else 1.0)
 
 
-def float_graph(head: Head, point: HookPoint, name: str) -> Graph:
-    """The head as a canonical network from tensor "feature" to tensor "score"."""
-    size = int(np.prod(point.feature_shape))
+def pooled(x: Floats, point: HookPoint, pool: tuple[int, int]) -> Floats:
+    """Features (N, F) of a point, averaged once more over ``pool`` of its cells; cells left over are not read."""
+    if pool == (1, 1):
+        return x
+    (h, w, c), (ph, pw) = point.feature_shape, pool
+    cells = x.reshape(-1, h, w, c)[:, : h // ph * ph, : w // pw * pw]
+    return np.asarray(cells.reshape(len(x), h // ph, ph, w // pw, pw, c).mean(axis=(2, 4)).reshape(len(x), -1))
+
+
+def float_graph(head: Head, point: HookPoint, name: str, pool: tuple[int, int] = (1, 1)) -> Graph:
+    """The head as a canonical network from tensor "feature" to tensor "score"; ``pool`` as in `pooled`."""
+    h, w, c = point.feature_shape
+    shape = (h // pool[0], w // pool[1], c)
+    size = int(np.prod(shape))
     tensors = {"feature": Tensor("feature", point.feature_shape), "flat": Tensor("flat", (1, 1, size))}
-    nodes = [Node("flatten", "reshape", ["feature"], "flat", {})]
+    source, nodes = "feature", []
+    if pool != (1, 1):
+        tensors["pooled"] = Tensor("pooled", shape)
+        attrs: dict[str, Any] = {"kernel": pool, "stride": pool, "pad": (0, 0, 0, 0)}
+        nodes.append(Node("pool", "avg_pool", ["feature"], "pooled", attrs))
+        source = "pooled"
+    nodes.append(Node("flatten", "reshape", [source], "flat", {}))
     source = "flat"
     for number, (weight, bias) in enumerate(head.layers):
         last = number == len(head.layers) - 1
@@ -190,11 +207,13 @@ def float_graph(head: Head, point: HookPoint, name: str) -> Graph:
     return Graph(name, tensors, nodes, inputs, [Port("score", "score", (int(bias.shape[0]),))])
 
 
-def int8_graph(head: Head, point: HookPoint, features: Int8, score: Quant | None, name: str) -> Graph:
+def int8_graph(
+    head: Head, point: HookPoint, features: Int8, score: Quant | None, name: str, pool: tuple[int, int] = (1, 1)
+) -> Graph:
     """The quantised head. ``features`` (N, F) int8 calibrate it; ``score`` fixes the output's quantisation."""
     x = point.tap_quant.dequantize(features[:CALIBRATION]).reshape(-1, *point.feature_shape)
     fixed = {"feature": point.tap_quant} | ({"score": score} if score else {})
-    return quantize(float_graph(head, point, name), x, fixed=fixed)
+    return quantize(float_graph(head, point, name, pool), x, fixed=fixed)
 
 
 def softmax_answer(score: Quant, classes: int, answer: Quant, name: str) -> Graph:

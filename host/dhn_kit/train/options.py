@@ -11,6 +11,15 @@ from dhn_kit.train.heads import Head, Method
 
 
 @dataclass(frozen=True)
+class ExitShape:
+    """One exit of a searched design: where it sits, its hidden units (0: linear), and the cells it averages over."""
+
+    point: int
+    hidden: int
+    pool: tuple[int, int] = (1, 1)
+
+
+@dataclass(frozen=True)
 class Options:
     """``risks`` are the targets of the operating points, each certified at confidence 1 - ``delta``."""
 
@@ -29,6 +38,7 @@ class Options:
     methods: tuple[Method, ...] = ("bp",)  #: how heads learn; of several the better one is kept, head by head
     start: Mapping[str, Head] = field(default_factory=dict)  #: heads of an earlier bundle to go on from, by hook name
     survivors: float = 0.0  #: how much more a sample weighs that no earlier exit would let go
+    exits: tuple[ExitShape, ...] | None = None  #: these exits and no others; None: one at every point, width chosen
     allow_unseen: bool = False  #: train although a class never occurs
 
 
