@@ -22,6 +22,8 @@ INPUT_4X4 = np.array(
         [0, 4, 0, -5, 0, 1],
     ]
 )
+INPUT_2X2 = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
+OUTPUT_2X2 = np.array([[1, 1, 1, 0], [0, 1, -1, -1]])
 OUTPUT_4X4 = np.array([[2, -4, -4, 1, 1, 0], [0, -4, 4, 2, -2, 0], [0, -4, -4, 4, 4, 0], [0, -4, 4, 8, -8, 8]])
 
 
@@ -48,6 +50,20 @@ def test_f4x4_is_576_times_the_correlation() -> None:
     assert np.array_equal(OUTPUT_4X4 @ sums @ OUTPUT_4X4.T, winograd.SCALE_4X4 * np.array(direct))
 
 
+def test_f2x2_is_four_times_the_correlation() -> None:
+    rng = np.random.default_rng(1)
+    d, g = rng.integers(-128, 128, (4, 4)), rng.integers(-128, 128, (3, 3))
+    direct = [[(d[i : i + 3, j : j + 3] * g).sum() for j in range(2)] for i in range(2)]
+    u = winograd.transformed(g[None, :, :, None].astype(np.int8), winograd.TRANSFORM_2X2)[0, :, :, 0]
+    sums = u * (INPUT_2X2 @ d @ INPUT_2X2.T)
+    assert np.array_equal(OUTPUT_2X2 @ sums @ OUTPUT_2X2.T, winograd.SCALE_2X2 * np.array(direct))
+
+
+def test_f2x2_fits_int16_lanes() -> None:
+    largest = [int(np.abs(m).sum(axis=1).max()) for m in (INPUT_2X2, winograd.TRANSFORM_2X2)]
+    assert [128 * n * n for n in largest] == [512, 1152]
+
+
 def test_lifted_pixels_add_the_same_to_every_frequency() -> None:
     d = np.zeros((6, 6), np.int64)
     d[4:, 4:] = winograd.LIFT
@@ -67,6 +83,15 @@ def test_accumulators_that_f4x4_cannot_hold_are_refused() -> None:
         prepare(kernel, call_of(weight))
 
 
+def test_accumulators_that_f4x4_cannot_hold_are_for_f2x2() -> None:
+    kernel = all_by_name()["dhn_conv_winograd_2x2_s8__armv7em"]
+    call = call_of(np.full((2, 3, 3, 64), 127, np.int8))
+    prepare(kernel, call)
+    call.bias[1] = 1 << 29  # type: ignore[index]
+    with pytest.raises(Unfit, match="accumulators up to 555524672, F\\(2x2\\) holds 536870911"):
+        prepare(kernel, call)
+
+
 @pytest.mark.parametrize("shift", [-1, 0, 3])
 def test_shifts_that_the_fused_arithmetic_cannot_do_are_refused(shift: int) -> None:
     with pytest.raises(Unfit, match="right shifts from"):
@@ -78,10 +103,18 @@ def test_a_channel_that_rounds_to_nothing_has_multiplier_0() -> None:
     assert not np.frombuffer(prepared.consts["bias"], np.int32).reshape(2, 7)[:, 5].any()
 
 
-def test_transformed_weights_take_eight_times_the_bytes() -> None:
-    kernel = all_by_name()["dhn_conv_winograd_4x4_s8__armv7em"]
+@pytest.mark.parametrize(("tile", "frequencies"), [("4x4", 36), ("2x2", 16)])
+def test_transformed_weights_take_two_bytes_per_frequency(tile: str, frequencies: int) -> None:
+    kernel = all_by_name()[f"dhn_conv_winograd_{tile}_s8__armv7em"]
     prepared = prepare(kernel, call_of(np.ones((6, 3, 3, 8), np.int8)))
-    assert len(prepared.consts["weight"]) == 8 * 6 * 3 * 3 * 8
+    assert len(prepared.consts["weight"]) == 2 * frequencies * 8 * 8  # output channels go in fours
+
+
+def test_missing_output_channels_of_four_have_weights_of_zero() -> None:
+    kernel = all_by_name()["dhn_conv_winograd_2x2_s8__armv7em"]
+    weight = np.frombuffer(prepare(kernel, call_of(np.ones((6, 3, 3, 8)))).consts["weight"], np.int16)
+    by_channel = weight.reshape(2, 16, 4, 4, 2)[1].swapaxes(0, 2).reshape(4, -1)
+    assert by_channel[:2].any(axis=1).all() and not by_channel[2:].any()
 
 
 @pytest.mark.parametrize("different", [{"out_w": 7}, {"out_h": 6}, {"in_c": 8}])

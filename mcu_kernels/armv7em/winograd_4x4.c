@@ -2,14 +2,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "winograd_4x4_tiles.h"
 
-#include "portable/winograd_4x4_walk.h"
-
-/* Transformed weights from the pack. */
-static void multiply(const wino_t *w, const dhn_io_t *io, int32_t o)
-{
-    const uint8_t *const u = io->consts + w->p->weight + (uint32_t)(o * w->in_c) * DHN_WINO_FREQUENCIES * 2u;
-    dhn_wino_sums(w->slots, u, (uint32_t)w->in_c / 2u, w->slots + DHN_WINO_FREQUENCIES * w->at.step);
-}
+#include "portable/winograd_walk.h"
 
 /* Weights transformed on the way, once per batch. */
 static void multiply_lean(const wino_t *w, const dhn_io_t *io, int32_t o)
@@ -25,12 +18,13 @@ dhn_kernel_fn dhn_conv_winograd_4x4_s8__armv7em;
 
 void dhn_conv_winograd_4x4_s8__armv7em(const void *params, const dhn_io_t *io)
 {
-    run(params, io, 16u, multiply);
+    run(params, io, &one_window);
 }
 
 dhn_kernel_fn dhn_conv_winograd_4x4_lean_s8__armv7em;
 
 void dhn_conv_winograd_4x4_lean_s8__armv7em(const void *params, const dhn_io_t *io)
 {
-    run(params, io, 24u, multiply_lean);
+    static const batch_t batch = {multiply_lean, 2, 2, 4, 16, 24};
+    run(params, io, &batch);
 }

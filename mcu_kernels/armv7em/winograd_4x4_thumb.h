@@ -3,33 +3,12 @@
 #ifndef DHN_ARMV7EM_WINOGRAD_4X4_THUMB_H
 #define DHN_ARMV7EM_WINOGRAD_4X4_THUMB_H
 
-/* Every loop here needs all 14 registers, which C does not give. Included by one file only: these are global symbols. */
-
-/* Whether columns may start anywhere. */
-enum { DHN_WINO_READS_UNALIGNED = 1 };
+#include "winograd_thumb.h"
 
 void dhn_wino_columns(const dhn_wino_columns_t *from, uint32_t *to, int32_t count);
 void dhn_wino_rows(const uint32_t *from, uint8_t *slot, const dhn_wino_place_t *at);
 void dhn_wino_weights(const int8_t *w, uint8_t *slot, const dhn_wino_place_t *at, uint32_t groups);
-void dhn_wino_sums(uint8_t *v, const uint8_t *u, uint32_t pairs, uint8_t *end);
-void dhn_wino_sums_inside(uint8_t *v, uint32_t pairs, uint8_t *end);
 void dhn_wino_outputs(const uint8_t *sums, int8_t *out, const dhn_wino_channel_t *c, const dhn_wino_place_t *at);
-
-__asm__(".syntax unified\n"
-        ".thumb\n"
-        ".macro dhn_wino_begin name\n"
-        ".pushsection .text.\\name, \"ax\", %progbits\n"
-        ".balign 4\n"
-        ".global \\name\n"
-        ".hidden \\name\n"
-        ".type \\name, %function\n"
-        ".thumb_func\n"
-        "\\name:\n"
-        ".endm\n"
-        ".macro dhn_wino_end name\n"
-        ".size \\name, . - \\name\n"
-        ".popsection\n"
-        ".endm\n");
 
 /* 12 instructions; frequency 3 ends up in t. */
 __asm__(".macro dhn_wino_transform d0, d1, d2, d3, d4, d5, t\n"
@@ -208,103 +187,6 @@ __asm__(".macro dhn_wino_taps a, b, c, to\n"
         "bx lr\n"
         "dhn_wino_end dhn_wino_weights\n");
 
-/* 11 instructions for 16 products. No register is left to count pairs: the unrolled code is entered, by way of a pointer
- * on the stack, as far before its end as pairs remain; Z, which nothing else changes, says that all of it follows again.
- * dhn_wino_entry: n - 1 pairs of `bytes` code each as an entry point and the first branch to [sp], the end to [sp, #8]. */
-__asm__(".macro dhn_wino_entry n, bytes\n"
-        "sub \\n, \\n, #1\n"
-        "and r4, \\n, #15\n"
-        "mov r5, #\\bytes\n"
-        "mul r4, r4, r5\n"
-        "adr.w r5, 2f\n"
-        "sub r4, r5, r4\n"
-        "orr r4, r4, #1\n"
-        "adr.w r5, 4f\n"
-        "orr r5, r5, #1\n"
-        "cmp \\n, #16\n"
-        "it lo\n"
-        "movlo r5, r4\n"
-        "push {r4, r5}\n"
-        "cmp r0, #0\n" /* not zero */
-        ".endm\n"
-        ".macro dhn_wino_sums_loop\n"
-        "ldr pc, [sp, #4]\n"
-        "4: cmp r0, r0\n"
-        "ldr pc, [sp]\n"
-        "3:\n"
-        ".endm\n"
-        ".macro dhn_wino_sums_end\n"
-        "2: beq 5f\n"
-        "stm r0!, {r4-r11}\n"
-        "ldr lr, [sp, #8]\n"
-        "cmp r0, lr\n"
-        "bne 1b\n"
-        "add sp, sp, #12\n"
-        "pop {r4-r11, pc}\n"
-        "5: cmp r0, #0\n"
-        "b 3b\n"
-        ".endm\n"
-        "dhn_wino_begin dhn_wino_sums\n"
-        "push {r3-r11, lr}\n"
-        "dhn_wino_entry r2, 44\n"
-        "1: ldrd r2, r3, [r1], #8\n"
-        "ldrd r12, lr, [r0], #8\n"
-        "smuad r4, r12, r2\n"
-        "smuad r5, lr, r2\n"
-        "smuad r8, r12, r3\n"
-        "smuad r9, lr, r3\n"
-        "ldrd r12, lr, [r0], #8\n"
-        "smuad r6, r12, r2\n"
-        "smuad r7, lr, r2\n"
-        "smuad r10, r12, r3\n"
-        "smuad r11, lr, r3\n"
-        "dhn_wino_sums_loop\n"
-        ".rept 16\n"
-        "ldrd r2, r3, [r1], #8\n"
-        "ldrd r12, lr, [r0], #8\n"
-        "smlad r4, r12, r2, r4\n"
-        "smlad r5, lr, r2, r5\n"
-        "smlad r8, r12, r3, r8\n"
-        "smlad r9, lr, r3, r9\n"
-        "ldrd r12, lr, [r0], #8\n"
-        "smlad r6, r12, r2, r6\n"
-        "smlad r7, lr, r2, r7\n"
-        "smlad r10, r12, r3, r10\n"
-        "smlad r11, lr, r3, r11\n"
-        ".endr\n"
-        "dhn_wino_sums_end\n"
-        "dhn_wino_end dhn_wino_sums\n");
-
-/* 10 instructions for 16 products: one pointer less. */
-__asm__("dhn_wino_begin dhn_wino_sums_inside\n"
-        "push {r2, r4-r11, lr}\n"
-        "dhn_wino_entry r1, 40\n"
-        "1: ldm r0!, {r1-r3, r12, lr}\n"
-        "smuad r4, r1, lr\n"
-        "smuad r5, r2, lr\n"
-        "smuad r6, r3, lr\n"
-        "smuad r7, r12, lr\n"
-        "ldr lr, [r0], #4\n"
-        "smuad r8, r1, lr\n"
-        "smuad r9, r2, lr\n"
-        "smuad r10, r3, lr\n"
-        "smuad r11, r12, lr\n"
-        "dhn_wino_sums_loop\n"
-        ".rept 16\n"
-        "ldm r0!, {r1-r3, r12, lr}\n"
-        "smlad r4, r1, lr, r4\n"
-        "smlad r5, r2, lr, r5\n"
-        "smlad r6, r3, lr, r6\n"
-        "smlad r7, r12, lr, r7\n"
-        "ldr lr, [r0], #4\n"
-        "smlad r8, r1, lr, r8\n"
-        "smlad r9, r2, lr, r9\n"
-        "smlad r10, r3, lr, r10\n"
-        "smlad r11, r12, lr, r11\n"
-        ".endr\n"
-        "dhn_wino_sums_end\n"
-        "dhn_wino_end dhn_wino_sums_inside\n");
-
 /* m in r4..r9 to y in r4, r5, r7, r9 */
 __asm__(
     ".macro dhn_wino_back\n"
@@ -340,12 +222,12 @@ __asm__(
     "str r9, [sp, #\\i * 4 + 72]\n"
     ".endm\n"
     /* Four outputs, one above the other. r0: the uppermost's place, r1: bytes of a row, r2: mult, r3: round, r12: zero
-         * point, k: K times the factors of the sums; on the stack: what is left of the middle, sums, out, channel, pixel */
+         * point, k: K times the factors of the sums; on the stack: what is left of the middle, pixel, sums, out, channel, place */
     ".macro dhn_wino_back_column x, k0, k1, k2\n"
     "pop {r4-r9}\n"
     "dhn_wino_back\n"
     ".if \\x >= 2\n"
-    "ldr r6, [sp, #72 - \\x * 24 + 4]\n"
+    "ldr r6, [sp, #72 - \\x * 24 + 12]\n"
     "ldrd r6, r8, [r6, #\\x * 8 - 12]\n"
     "add r7, r7, r6\n"
     "add r9, r9, r8\n"
@@ -372,13 +254,15 @@ __asm__(
     "strb r7, [r6]\n"
     "strb r9, [r6, r1]\n"
     ".if \\x < 3\n"
-    "ldr r6, [sp, #72 - \\x * 24 + 8]\n"
+    "ldr r6, [sp, #72 - \\x * 24]\n"
     "add r0, r0, r6\n"
     ".endif\n"
     ".endm\n"
     "dhn_wino_begin dhn_wino_outputs\n"
-    "push {r1-r11, lr}\n"
-    "ldr r10, [r2]\n"
+    "push {r0-r11, lr}\n"
+    "ldr r4, [r3, #20]\n"
+    "push {r4}\n"
+    "1: ldr r10, [r2]\n"
     "ldm r3, {r1-r3}\n"
     "sub sp, sp, #96\n"
     "dhn_wino_back_row 0\n"
@@ -387,13 +271,12 @@ __asm__(
     "dhn_wino_back_row 3\n"
     "dhn_wino_back_row 4\n"
     "dhn_wino_back_row 5\n"
-    "add r4, sp, #96\n"
+    "add r4, sp, #104\n"
     "ldm r4, {r0, r5, r6}\n"   /* out, channel, place */
-    "ldrd r1, r4, [r6, #16]\n" /* bytes of a row, of a pixel */
+    "ldr r1, [r6, #16]\n"      /* bytes of a row */
     "ldr r12, [r6, #24]\n"     /* zero point */
     "ldrd r2, r3, [r5, #20]\n" /* mult, round */
-    "str r4, [sp, #104]\n"
-    "movw r10, #36409\n" /* DHN_WINO_K */
+    "movw r10, #36409\n"       /* DHN_WINO_K */
     "movt r10, #227\n"
     "lsl r11, r10, #1\n"
     "lsl lr, r10, #2\n"
@@ -403,7 +286,16 @@ __asm__(
     "lsl r11, r11, #3\n"
     "dhn_wino_back_column 2, lr, r10, r11\n"
     "dhn_wino_back_column 3, lr, r10, r11\n"
-    "add sp, sp, #12\n"
+    "add r12, sp, #4\n"
+    "ldm r12, {r0-r3}\n"
+    "ldrd r4, r5, [r3, #28]\n" /* bytes to the next channel's sums, the end */
+    "add r0, r0, r4\n"
+    "add r1, r1, #1\n"
+    "add r2, r2, #28\n"
+    "stm r12, {r0-r2}\n"
+    "cmp r2, r5\n"
+    "bne 1b\n"
+    "add sp, sp, #20\n"
     "pop {r4-r11, pc}\n"
     "dhn_wino_end dhn_wino_outputs\n"
     ".purgem dhn_wino_begin\n"

@@ -22,7 +22,7 @@ typedef struct {
 #include "portable/winograd_4x4_loops.h"
 
 /* One tile's 16 outputs of one channel. 2 acc is exact because |576 acc| < 2^31: K is off by 0.112, times 2^31 / 2^32. */
-static void dhn_wino_outputs(const uint8_t *sums, int8_t *out, const dhn_wino_channel_t *c, const dhn_wino_place_t *at)
+static void dhn_wino_output(const uint8_t *sums, int8_t *out, const dhn_wino_channel_t *c, const dhn_wino_place_t *at)
 {
     uint32_t middle[24];
     dhn_wino_middle(sums, c->bias, at->step, middle);

@@ -29,7 +29,7 @@ DHN_INNER void put_column(const uint32_t *m, int32_t log2_factor, int8_t *out, u
 }
 
 /* One tile's 16 outputs of one channel. */
-static void dhn_wino_outputs(const uint8_t *sums, int8_t *out, const dhn_wino_channel_t *c, const dhn_wino_place_t *at)
+static void dhn_wino_output(const uint8_t *sums, int8_t *out, const dhn_wino_channel_t *c, const dhn_wino_place_t *at)
 {
     uint32_t middle[24];
     dhn_wino_middle(sums, c->bias, at->step, middle);
@@ -41,17 +41,11 @@ static void dhn_wino_outputs(const uint8_t *sums, int8_t *out, const dhn_wino_ch
     put_column(middle + 18, 2, out + 3 * pixel, row, own, c->unlift + 2);
 }
 
-#include "winograd_4x4_walk.h"
-
-static void multiply(const wino_t *w, const dhn_io_t *io, int32_t o)
-{
-    const uint8_t *const u = io->consts + w->p->weight + (uint32_t)(o * w->in_c) * DHN_WINO_FREQUENCIES * 2u;
-    dhn_wino_sums(w->slots, u, (uint32_t)w->in_c / 2u, w->slots + DHN_WINO_FREQUENCIES * w->at.step);
-}
+#include "winograd_walk.h"
 
 dhn_kernel_fn dhn_conv_winograd_4x4_s8__portable;
 
 void dhn_conv_winograd_4x4_s8__portable(const void *params, const dhn_io_t *io)
 {
-    run(params, io, 16u, multiply);
+    run(params, io, &one_window);
 }

@@ -34,6 +34,7 @@ LAYOUTS: dict[str, Layout] = {
     "fc_sparse": fully_connected.fc_sparse,
     "add_shifted": add.add_shifted,
     "add_exact": add.add_exact,
+    "winograd_2x2": winograd.winograd_2x2,
     "winograd_4x4": winograd.winograd_4x4,
     "winograd_4x4_lean": winograd.winograd_4x4_lean,
     "winograd_4x4_scalar": winograd.winograd_4x4_scalar,

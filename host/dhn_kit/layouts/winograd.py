@@ -9,12 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from dhn_kit.layouts import scalar
-from dhn_kit.layouts.common import Call, Int8Array, Prepared, Unfit, exponents, rows_with_exceptions
+from dhn_kit.layouts.common import Call, Int8Array, Prepared, Unfit, exponents, folded_bias, rows_with_exceptions
 
 Int64Array = npt.NDArray[np.int64]
 
 #: mcu_kernels/armv7em/winograd_4x4_tiles.h: the weights' transform, with the factors of its rows left to the outputs.
 TRANSFORM_4X4 = np.array([[3, 0, 0], [1, 1, 1], [1, -1, 1], [1, 2, 4], [1, -2, 4], [0, 0, 3]], np.int64)
+#: mcu_kernels/armv7em/winograd_2x2_tiles.h: the weights' transform, doubled.
+TRANSFORM_2X2 = np.array([[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]], np.int64)
+#: What all outputs of F(2x2) are multiplied by.
+SCALE_2X2 = 4
 #: What all outputs of F(4x4) are multiplied by, and how much of it is left in the sums of frequency (1, 1).
 SCALE_4X4, BIAS_4X4 = 576, 36
 #: Added to four pixels' lower lanes so that no lane lends to its neighbour, and the taps through which outputs (2,2),
@@ -44,12 +48,14 @@ def transformed(weight: Int8Array, rows: Int64Array) -> Int64Array:
 
 
 def _interleave(lanes: Int64Array) -> bytes:
-    """(out_c, frequencies, in_c) as int16 (out_c / 2, frequencies, in_c / 2, 2 output channels, 2 lanes).
+    """(out_c, frequencies, in_c) as int16 (out_c / 4, frequencies, in_c / 2, 4 output channels, 2 lanes).
 
-    The lanes of each four channels are 0 and 2, then 1 and 3: what SXTAB16 takes from a word of bytes.
+    The lanes of each four channels are 0 and 2, then 1 and 3: what SXTAB16 takes from a word of bytes. Missing output
+    channels of the last four are zero.
     """
+    lanes = np.pad(lanes, ((0, -len(lanes) % 4), (0, 0), (0, 0)))
     out_c, count, in_c = lanes.shape
-    split = lanes.reshape(out_c // 2, 2, count, in_c // 4, 2, 2)  # pair of o, o, f, c / 4, lane, word
+    split = lanes.reshape(out_c // 4, 4, count, in_c // 4, 2, 2)  # four of o, o, f, c / 4, lane, word
     return np.ascontiguousarray(split.transpose(0, 2, 3, 5, 1, 4)).astype("<i2").tobytes()
 
 
@@ -71,35 +77,55 @@ def _table(columns: list[Int64Array]) -> bytes:
     return np.stack(columns, axis=1).astype(np.uint64).astype("<u4").tobytes()
 
 
-def channel_rows_4x4(call: Call) -> bytes:
-    """armv7em's dhn_wino_channel_t per output channel; Unfit if a range proof fails.
+def _requantize(call: Call, scale: int, tile: str) -> list[Int64Array]:
+    """Multiplier and last factor of each output channel, (2) of (out_c); Unfit if a range proof fails.
 
-    |576 * accumulator| < 2^31 for every input, which also keeps the doubled accumulator within 32 bits. Right shifts:
+    |scale * accumulator| < 2^31 for every input, which also keeps the doubled accumulator within 32 bits. Right shifts:
     see common.rows_with_exceptions; a channel that is always its zero point has multiplier 0.
     """
     assert call.mult is not None
     bound = max(abs(n) for n in accumulator_range(call))
-    if SCALE_4X4 * bound >= 1 << 31:
-        raise Unfit(f"accumulators up to {bound}, F(4x4) holds {((1 << 31) - 1) // SCALE_4X4}")
-    _, scale, last, _ = rows_with_exceptions(call).astype(np.int64).T
+    if scale * bound >= 1 << 31:
+        raise Unfit(f"accumulators up to {bound}, F({tile}) holds {((1 << 31) - 1) // scale}")
+    _, factor, last, _ = rows_with_exceptions(call).astype(np.int64).T
     if (last == 0).any():
         e = exponents(call)
         raise Unfit(f"right shifts from {e.min()} to {e.max()} or an unusual multiplier, for sums up to {bound}")
-    silent = (scale == 0) & (last == 1)
-    return _table([*_sums_4x4(call), np.where(silent, 0, call.mult), last])
+    silent = (factor == 0) & (last == 1)
+    return [np.where(silent, 0, call.mult), last]
 
 
-def _weights_4x4(call: Call) -> bytes:
+def channel_rows_4x4(call: Call) -> bytes:
+    """armv7em's dhn_wino_channel_t of F(4x4) per output channel; Unfit as `_requantize` says."""
+    requantize = _requantize(call, SCALE_4X4, "4x4")
+    return _table([*_sums_4x4(call), *requantize])
+
+
+def channel_rows_2x2(call: Call) -> bytes:
+    """armv7em's dhn_wino_channel_t of F(2x2) per output channel; Unfit as `_requantize` says."""
+    requantize = _requantize(call, SCALE_2X2, "2x2")
+    return _table([SCALE_2X2 * folded_bias(call).astype(np.int64), *requantize])
+
+
+def _weights(call: Call, transform: Int64Array) -> bytes:
     assert call.weight is not None
-    lanes = transformed(padded(call.weight), TRANSFORM_4X4)
+    lanes = transformed(padded(call.weight), transform)
     out_c, _, _, in_c = lanes.shape
     return _interleave(lanes.reshape(out_c, -1, in_c))
+
+
+def winograd_2x2(call: Call) -> Prepared:
+    """Transformed weights: 32 / 9 of the bytes of the weights."""
+    consts = {"weight": _weights(call, TRANSFORM_2X2), "bias": channel_rows_2x2(call), "mult": b"", "shift": b""}
+    return Prepared(call.record, call.values, consts)
 
 
 def winograd_4x4(call: Call) -> Prepared:
     """Transformed weights: eight times the bytes of the weights."""
     rows = channel_rows_4x4(call)
-    return Prepared(call.record, call.values, {"weight": _weights_4x4(call), "bias": rows, "mult": b"", "shift": b""})
+    return Prepared(
+        call.record, call.values, {"weight": _weights(call, TRANSFORM_4X4), "bias": rows, "mult": b"", "shift": b""}
+    )
 
 
 def winograd_4x4_lean(call: Call) -> Prepared:
@@ -125,5 +151,5 @@ def winograd_4x4_scalar(call: Call) -> Prepared:
     if bound >= 1 << 25:
         raise Unfit(f"accumulators up to {bound}, F(4x4) holds {(1 << 25) - 1}")
     columns = [*_sums_4x4(kept), *requantize[:, 1:].astype(np.int64).T]
-    consts = {"weight": _weights_4x4(kept), "bias": _table(columns), "mult": b"", "shift": b""}
+    consts = {"weight": _weights(kept, TRANSFORM_4X4), "bias": _table(columns), "mult": b"", "shift": b""}
     return Prepared(call.record, call.values, consts)
