@@ -5,8 +5,8 @@
 
 #include <stdint.h>
 
-/* Loops in assembly, here and where this is included, need all 14 registers, which C does not give. Each is in a section of its
- * own. Those whose names several files use for loops of their own are local; those here are weak: one copy is linked. */
+/* Every loop needs all 14 registers, which C does not give, and has a section of its own. Names that each tile size has a
+ * loop for are local to the file that includes them; those here are weak, so that one copy is linked. */
 
 /* Whether columns may start anywhere. */
 enum { DHN_WINO_READS_UNALIGNED = 1 };

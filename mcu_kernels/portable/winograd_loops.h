@@ -1,4 +1,4 @@
-/* The loops of Winograd kernels that no tile size changes, in C: for cores without SIMD, and what those of armv7em mean. */
+/* The loops of Winograd kernels that no tile size changes, in C: for cores without SIMD, and the meaning of armv7em's. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef DHN_WINOGRAD_LOOPS_H
 #define DHN_WINOGRAD_LOOPS_H
@@ -74,7 +74,7 @@ DHN_WINO_INNER void dhn_wino_set_sums(uint8_t *to, const dhn_wino_sums_t *s)
     memcpy(__builtin_assume_aligned(to, 4), s, sizeof *s);
 }
 
-/* v: slots up to `end`; u: [frequencies][pairs][4 output channels] words. The sums of each slot, [2 tiles][4 output channels];
+/* v: slots up to `end`; u: [frequencies][pairs][4 output channels] words. Sums of each slot, [2 tiles][4 output channels];
  * pairs are even. */
 static void dhn_wino_sums(uint8_t *v, const uint8_t *u, uint32_t pairs, uint8_t *end)
 {

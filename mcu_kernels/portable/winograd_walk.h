@@ -12,11 +12,14 @@
  * Output over input (equal width and channels, out + one row <= in): when a batch writes, all windows up to its last are
  * transformed. Later block rows need input rows from T(t + 1) - 1 on (output rows up to T(t + 1) - 1 reach up to
  * the input row above that), and in its own block row t the columns from that which its last output column overwrites:
- * this one is kept aside. That holds at exactly one row of distance, or for images no wider than a batch; otherwise the input,
- * which is lost anyhow, is first moved to that distance. */
+ * this one is kept aside. That holds at exactly one row of distance, or for images no wider than a batch; otherwise the
+ * input, which is lost anyhow, is first moved to that distance. */
 
 /* Columns of a window's outputs, and of those that dhn_wino_outputs makes. */
 enum { WINDOW = 2 * DHN_WINO_TILE, OUTPUT_COLUMNS = DHN_WINO_TILE * DHN_WINO_OUTPUT_TILES };
+
+/* What is called once per call, per window or where windows reach over the border: small rather than fast. */
+#define DHN_WINO_SMALL static __attribute__((cold, noinline))
 
 /* A pixel of the input or of the output. */
 typedef struct {
@@ -73,7 +76,7 @@ static inline uint32_t pixel_word(const int8_t *p, int32_t channels)
 
 /* Words of `count` columns inside the image, four channels from c on, `pitch` words from row to row; rows outside the image
  * are padding. */
-static void copy_columns(const wino_t *w, place_t at, int32_t c, int32_t count, uint32_t *to, int32_t pitch)
+DHN_WINO_SMALL void copy_columns(const wino_t *w, place_t at, int32_t c, int32_t count, uint32_t *to, int32_t pitch)
 {
     int32_t const in_w = w->p->in_w, in_c = w->p->in_c;
     for (int32_t y = at.y; y < at.y + DHN_WINO_SIDE; y++, to += pitch) {
@@ -86,7 +89,7 @@ static void copy_columns(const wino_t *w, place_t at, int32_t c, int32_t count, 
 }
 
 /* The first column of a window that is transformed after the next outputs. */
-static void keep_column(wino_t *w, place_t window)
+DHN_WINO_SMALL void keep_column(wino_t *w, place_t window)
 {
     place_t const at = {window.y - w->p->pad_t, window.x - w->p->pad_l};
     int32_t const in_w = w->p->in_w, in_c = w->p->in_c;
@@ -104,8 +107,8 @@ static void keep_column(wino_t *w, place_t window)
     }
 }
 
-/* How many columns from `at` on, at most a window's, can be read alike, four channels from c on, and where. `pixels` holds copies if
- * rows lie outside or words cannot be read. */
+/* How many columns from `at` on, at most a window's, can be read alike, four channels from c on, and where. `pixels` holds
+ * copies if rows lie outside or words cannot be read. */
 static int32_t find_columns(const wino_t *w, place_t at, int32_t c, dhn_wino_columns_t *from, uint32_t *pixels)
 {
     int32_t const in_w = w->p->in_w, in_c = w->p->in_c;
@@ -154,7 +157,7 @@ static void dhn_wino_outputs(const uint8_t *sums, int8_t *out, const dhn_wino_ch
 #endif
 
 /* The same where only some rows or columns exist. */
-static __attribute__((noinline)) void put_part(const wino_t *w, const target_t *to, const uint8_t *sums, int8_t *out,
+DHN_WINO_SMALL void put_part(const wino_t *w, const target_t *to, const uint8_t *sums, int8_t *out,
                                                const dhn_wino_channel_t *c, int32_t columns)
 {
     dhn_wino_place_t at = w->at;
@@ -193,7 +196,7 @@ static int32_t at_most(int32_t x, int32_t limit)
     return (x < limit) ? x : limit;
 }
 
-static void clamp_outputs(const dhn_conv_t *p, int8_t *out)
+DHN_WINO_SMALL void clamp_outputs(const dhn_conv_t *p, int8_t *out)
 {
     if (p->act_min <= -128 && p->act_max >= 127) {
         return;
@@ -213,7 +216,7 @@ static void multiply(const wino_t *w, const dhn_io_t *io, int32_t o)
 
 static const batch_t one_window = {multiply, 1, 4, 16, 4, 8};
 
-static void start(wino_t *w, const dhn_conv_t *p, const dhn_io_t *io, const batch_t *b)
+DHN_WINO_SMALL void start(wino_t *w, const dhn_conv_t *p, const dhn_io_t *io, const batch_t *b)
 {
     w->p = p;
     w->batch = b;
@@ -255,7 +258,7 @@ static target_t next_window(const wino_t *w, place_t *next, uint8_t *slot, int8_
     return to;
 }
 
-static void run(const dhn_conv_t *p, const dhn_io_t *io, const batch_t *b)
+DHN_WINO_SMALL void run(const dhn_conv_t *p, const dhn_io_t *io, const batch_t *b)
 {
     wino_t w;
     start(&w, p, io, b);
