@@ -5,12 +5,12 @@
 
 #include "winograd_thumb.h"
 
-void dhn_wino_columns(const dhn_wino_columns_t *from, uint32_t *to, int32_t count);
-void dhn_wino_rows(const uint32_t *from, uint8_t *slot, const dhn_wino_place_t *at);
-void dhn_wino_outputs(const uint8_t *sums, int8_t *out, const dhn_wino_channel_t *c, const dhn_wino_place_t *at);
+void dhn_wino2_columns(const dhn_wino_columns_t *from, uint32_t *to, int32_t count);
+void dhn_wino2_rows(const uint32_t *from, uint8_t *slot, const dhn_wino_place_t *at);
+void dhn_wino2_outputs(const uint8_t *sums, int8_t *out, const void *channel, const dhn_wino_place_t *at);
 
 /* r0: pixel, r1: to, r2: its end, r3: to the next column, lr: below; rows in r4 to r7 */
-__asm__(".macro dhn_wino_column_pair to, rotate\n"
+__asm__(".macro dhn_wino2_column_pair to, rotate\n"
         "sxtb16 r8, r4, ror #\\rotate\n"
         "sxtb16 r9, r5, ror #\\rotate\n"
         "sxtb16 r10, r6, ror #\\rotate\n"
@@ -24,7 +24,7 @@ __asm__(".macro dhn_wino_column_pair to, rotate\n"
         "str r10, [r1, #\\to + 48]\n"
         "str r11, [r1, #\\to + 72]\n"
         ".endm\n"
-        "dhn_wino_begin dhn_wino_columns\n"
+        "dhn_wino_begin dhn_wino2_columns\n"
         "push {r4-r11, lr}\n"
         "add r2, r1, r2, lsl #2\n"
         "ldrd lr, r3, [r0, #4]\n"
@@ -35,17 +35,17 @@ __asm__(".macro dhn_wino_column_pair to, rotate\n"
         "ldr r6, [r0, lr, lsl #1]\n"
         "ldr r7, [r12, lr, lsl #1]\n"
         "add r0, r0, r3\n"
-        "dhn_wino_column_pair 0, 0\n"
-        "dhn_wino_column_pair 96, 8\n"
+        "dhn_wino2_column_pair 0, 0\n"
+        "dhn_wino2_column_pair 96, 8\n"
         "add r1, r1, #4\n"
         "cmp r1, r2\n"
         "bne 1b\n"
         "pop {r4-r11, pc}\n"
-        "dhn_wino_end dhn_wino_columns\n");
+        "dhn_wino_end dhn_wino2_columns\n");
 
 /* Both tiles at once: six columns in r4 to r9. r1, r12: slots of the tiles, r2, r3: one and three slots, lr: bytes to the
  * second pair, 0 when it is done. */
-__asm__("dhn_wino_begin dhn_wino_rows\n"
+__asm__("dhn_wino_begin dhn_wino2_rows\n"
         "push {r4-r11, lr}\n"
         "ldrd r4, r5, [r2]\n"
         "ldr lr, [r2, #12]\n"
@@ -79,10 +79,10 @@ __asm__("dhn_wino_begin dhn_wino_rows\n"
         "mov lr, #0\n"
         "bne 1b\n"
         "pop {r4-r11, pc}\n"
-        "dhn_wino_end dhn_wino_rows\n");
+        "dhn_wino_end dhn_wino2_rows\n");
 
 /* One row of frequencies to x0 in \x, x1 in \y; \y and r9 to r11 are free. r0: sums, r1, r2: one and three slots */
-__asm__(".macro dhn_wino_back_row x, y, bias\n"
+__asm__(".macro dhn_wino2_back_row x, y, bias\n"
         "ldr r9, [r0, r1]\n"
         "ldr r10, [r0, r1, lsl #1]\n"
         "ldr \\x, [r0]\n"
@@ -97,17 +97,17 @@ __asm__(".macro dhn_wino_back_row x, y, bias\n"
         "sub \\y, r9, \\y\n"
         ".endm\n"
         /* One tile. r3: out; r12: bias, lr: output zero point; on the stack: mult, round, bytes of a row, of a pixel */
-        ".macro dhn_wino_back_tile\n"
-        "dhn_wino_back_row r4, r5, 0\n"
-        "dhn_wino_back_row r6, r7, 1\n"
+        ".macro dhn_wino2_back_tile\n"
+        "dhn_wino2_back_row r4, r5, 0\n"
+        "dhn_wino2_back_row r6, r7, 1\n"
         "add r4, r4, r6\n"
         "add r5, r5, r7\n"
-        "dhn_wino_back_row r8, r11, 0\n"
+        "dhn_wino2_back_row r8, r11, 0\n"
         "add r4, r4, r8\n"
         "add r5, r5, r11\n"
         "sub r6, r6, r8\n"
         "sub r7, r7, r11\n"
-        "dhn_wino_back_row r8, r11, 0\n"
+        "dhn_wino2_back_row r8, r11, 0\n"
         "sub r6, r6, r8\n"
         "sub r7, r7, r11\n"
         "ldm sp, {r8-r11}\n"
@@ -134,7 +134,7 @@ __asm__(".macro dhn_wino_back_row x, y, bias\n"
         "strb r7, [r3, r10]\n"
         ".endm\n"
         /* on the stack behind that: sums, out, channel, place */
-        "dhn_wino_begin dhn_wino_outputs\n"
+        "dhn_wino_begin dhn_wino2_outputs\n"
         "push {r0-r11, lr}\n"
         "ldrd r10, r11, [r3, #16]\n"
         "ldr lr, [r3, #24]\n"
@@ -145,11 +145,11 @@ __asm__(".macro dhn_wino_back_row x, y, bias\n"
         "ldrd r4, r2, [r3]\n"
         "mov r3, r1\n"
         "mov r1, r4\n"
-        "dhn_wino_back_tile\n"
+        "dhn_wino2_back_tile\n"
         "add r3, r3, r11\n"
         "add r0, r0, #16\n"
         "sub r0, r0, r1, lsl #4\n"
-        "dhn_wino_back_tile\n"
+        "dhn_wino2_back_tile\n"
         "add r12, sp, #16\n"
         "ldm r12, {r0-r3}\n"
         "ldrd r4, r5, [r3, #28]\n"
@@ -161,8 +161,6 @@ __asm__(".macro dhn_wino_back_row x, y, bias\n"
         "bne 1b\n"
         "add sp, sp, #32\n"
         "pop {r4-r11, pc}\n"
-        "dhn_wino_end dhn_wino_outputs\n"
-        ".purgem dhn_wino_begin\n"
-        ".purgem dhn_wino_end\n");
+        "dhn_wino_end dhn_wino2_outputs\n");
 
 #endif

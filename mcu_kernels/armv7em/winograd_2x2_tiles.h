@@ -3,11 +3,12 @@
 #ifndef DHN_ARMV7EM_WINOGRAD_2X2_TILES_H
 #define DHN_ARMV7EM_WINOGRAD_2X2_TILES_H
 
-#define DHN_WINO_TILE 2
-/* Tiles side by side that dhn_wino_outputs takes: a window's. */
-#define DHN_WINO_OUTPUT_TILES 2
 #include "dsp.h"
 #include "portable/winograd.h"
+
+#define DHN_WINO2_SIDE 4
+/* Column transforms of a window are [2 pairs][4 frequencies][6 columns]. */
+#define DHN_WINO2_COLUMNS 6
 
 /* In one dimension, four values d of the input and three weights g give two outputs y of the correlation by
  *
@@ -25,14 +26,14 @@ typedef struct {
     int32_t bias; /* 4 * folded bias: what frequency (1, 1) needs */
     int32_t mult;
     int32_t round; /* 2^(32 - e) + 1 */
-} dhn_wino_channel_t;
+} dhn_wino2_channel_t;
 
 #if defined(__ARM_FEATURE_DSP)
 #include "winograd_2x2_thumb.h"
 #else
 #include "portable/winograd_loops.h"
 
-#define DHN_WINO_TRANSFORM(d0, d1, d2, d3)                                                                             \
+#define DHN_WINO2_TRANSFORM(d0, d1, d2, d3)                                                                            \
     do {                                                                                                               \
         uint32_t const d1_ = d1;                                                                                       \
         d0 = dhn_ssub16(d0, d2);                                                                                       \
@@ -42,32 +43,32 @@ typedef struct {
     } while (0)
 
 /* `count` columns of four channels to the column transforms of two pairs, `to` being those of the first column. */
-static void dhn_wino_columns(const dhn_wino_columns_t *from, uint32_t *to, int32_t count)
+static void dhn_wino2_columns(const dhn_wino_columns_t *from, uint32_t *to, int32_t count)
 {
     const int8_t *p = from->p;
     for (int32_t n = 0; n < 2 * count; n++, p += (n & 1) ? 0 : from->next) {
-        uint32_t d[DHN_WINO_SIDE];
-        for (int32_t i = 0; i < DHN_WINO_SIDE; i++) {
+        uint32_t d[DHN_WINO2_SIDE];
+        for (int32_t i = 0; i < DHN_WINO2_SIDE; i++) {
             uint32_t const word = dhn_load32(p + i * from->below);
             d[i] = (n & 1) ? dhn_sxtb16_ror8(word) : dhn_sxtb16(word);
         }
-        DHN_WINO_TRANSFORM(d[0], d[1], d[2], d[3]);
-        for (int32_t i = 0; i < DHN_WINO_SIDE; i++) {
-            to[((n & 1) * DHN_WINO_SIDE + i) * DHN_WINO_COLUMNS + n / 2] = d[i];
+        DHN_WINO2_TRANSFORM(d[0], d[1], d[2], d[3]);
+        for (int32_t i = 0; i < DHN_WINO2_SIDE; i++) {
+            to[((n & 1) * DHN_WINO2_SIDE + i) * DHN_WINO2_COLUMNS + n / 2] = d[i];
         }
     }
 }
 
 /* Column transforms of a window to the words of its two tiles and two pairs in 16 slots. */
-static void dhn_wino_rows(const uint32_t *from, uint8_t *slot, const dhn_wino_place_t *at)
+static void dhn_wino2_rows(const uint32_t *from, uint8_t *slot, const dhn_wino_place_t *at)
 {
     for (uint32_t n = 0; n < 4; n++) {
-        const uint32_t *d = from + (n >> 1) * DHN_WINO_SIDE * DHN_WINO_COLUMNS + (n & 1u) * DHN_WINO_TILE;
+        const uint32_t *d = from + (n >> 1) * DHN_WINO2_SIDE * DHN_WINO2_COLUMNS + (n & 1u) * 2;
         uint8_t *to = slot + (n >> 1) * at->pair_bytes + (n & 1u) * 4u;
-        for (uint32_t i = 0; i < DHN_WINO_SIDE; i++, d += DHN_WINO_COLUMNS) {
-            uint32_t v[DHN_WINO_SIDE] = {d[0], d[1], d[2], d[3]};
-            DHN_WINO_TRANSFORM(v[0], v[1], v[2], v[3]);
-            for (uint32_t j = 0; j < DHN_WINO_SIDE; j++, to += at->step) {
+        for (uint32_t i = 0; i < DHN_WINO2_SIDE; i++, d += DHN_WINO2_COLUMNS) {
+            uint32_t v[DHN_WINO2_SIDE] = {d[0], d[1], d[2], d[3]};
+            DHN_WINO2_TRANSFORM(v[0], v[1], v[2], v[3]);
+            for (uint32_t j = 0; j < DHN_WINO2_SIDE; j++, to += at->step) {
                 dhn_wino_set_word(to, v[j]);
             }
         }
@@ -75,12 +76,13 @@ static void dhn_wino_rows(const uint32_t *from, uint8_t *slot, const dhn_wino_pl
 }
 
 /* A window's eight outputs of one channel. 4 acc is a multiple of 4: its half is twice the accumulator. */
-static void dhn_wino_output(const uint8_t *sums, int8_t *out, const dhn_wino_channel_t *c, const dhn_wino_place_t *at)
+static void dhn_wino2_output(const uint8_t *sums, int8_t *out, const void *channel, const dhn_wino_place_t *at)
 {
+    const dhn_wino2_channel_t *const c = channel;
     for (uint32_t tile = 0; tile < 2; tile++, sums += 16, out += 2u * at->pixel_bytes) {
         uint32_t y[2][2] = {{0, 0}, {0, 0}};
-        for (uint32_t i = 0; i < DHN_WINO_SIDE; i++) {
-            const uint8_t *const m = sums + i * DHN_WINO_SIDE * at->step;
+        for (uint32_t i = 0; i < DHN_WINO2_SIDE; i++) {
+            const uint8_t *const m = sums + i * DHN_WINO2_SIDE * at->step;
             uint32_t const m1 = dhn_wino_word(m + at->step) + ((i == 1) ? (uint32_t)c->bias : 0);
             uint32_t const m2 = dhn_wino_word(m + 2u * at->step);
             uint32_t const x[2] = {dhn_wino_word(m) + m1 + m2, m1 - m2 - dhn_wino_word(m + at->step3)};
@@ -95,6 +97,11 @@ static void dhn_wino_output(const uint8_t *sums, int8_t *out, const dhn_wino_cha
                 (int8_t)dhn_ssat8(dhn_smmlar((uint32_t)t, (uint32_t)c->round, at->out_zp));
         }
     }
+}
+
+static void dhn_wino2_outputs(const uint8_t *sums, int8_t *out, const void *channel, const dhn_wino_place_t *at)
+{
+    dhn_wino_outputs(dhn_wino2_output, sizeof(dhn_wino2_channel_t), sums, out, channel, at);
 }
 #endif
 

@@ -5,10 +5,10 @@
 
 #include "winograd_thumb.h"
 
-void dhn_wino_columns(const dhn_wino_columns_t *from, uint32_t *to, int32_t count);
-void dhn_wino_rows(const uint32_t *from, uint8_t *slot, const dhn_wino_place_t *at);
-void dhn_wino_weights(const int8_t *w, uint8_t *slot, const dhn_wino_place_t *at, uint32_t groups);
-void dhn_wino_outputs(const uint8_t *sums, int8_t *out, const dhn_wino_channel_t *c, const dhn_wino_place_t *at);
+void dhn_wino4_columns(const dhn_wino_columns_t *from, uint32_t *to, int32_t count);
+void dhn_wino4_rows(const uint32_t *from, uint8_t *slot, const dhn_wino_place_t *at);
+void dhn_wino4_weights(const int8_t *w, uint8_t *slot, const dhn_wino_place_t *at, uint32_t groups);
+void dhn_wino4_outputs(const uint8_t *sums, int8_t *out, const void *channel, const dhn_wino_place_t *at);
 
 /* 12 instructions; frequency 3 ends up in t. */
 __asm__(".macro dhn_wino_transform d0, d1, d2, d3, d4, d5, t\n"
@@ -43,7 +43,7 @@ __asm__(".macro dhn_wino_column_pair to, rotate, d0, d1, d2, d3, d4, d5\n"
         "str \\d4, [r2, #\\to + 160]\n"
         "str \\d5, [r2, #\\to + 200]\n"
         ".endm\n"
-        "dhn_wino_begin dhn_wino_columns\n"
+        "dhn_wino_begin dhn_wino4_columns\n"
         "push {r4-r11, lr}\n"
         "add r2, r1, r2, lsl #2\n"
         "ldm r0, {r4-r6}\n"
@@ -68,9 +68,9 @@ __asm__(".macro dhn_wino_column_pair to, rotate, d0, d1, d2, d3, d4, d5\n"
         "bne 1b\n"
         "add sp, sp, #16\n"
         "pop {r4-r11, pc}\n"
-        "dhn_wino_end dhn_wino_columns\n");
+        "dhn_wino_end dhn_wino4_columns\n");
 
-__asm__("dhn_wino_begin dhn_wino_rows\n"
+__asm__("dhn_wino_begin dhn_wino4_rows\n"
         "push {r1, r4-r11, lr}\n"
         "ldm r2, {r2-r5}\n"
         "push {r5}\n"
@@ -104,7 +104,7 @@ __asm__("dhn_wino_begin dhn_wino_rows\n"
         "b 1b\n"
         "3: add sp, sp, #8\n"
         "pop {r4-r11, pc}\n"
-        "dhn_wino_end dhn_wino_rows\n");
+        "dhn_wino_end dhn_wino4_rows\n");
 
 /* Lanes of SADD16 do not touch: a, b, c of one line of taps to six words `next` bytes apart. */
 __asm__(".macro dhn_wino_taps a, b, c, to\n"
@@ -132,7 +132,7 @@ __asm__(".macro dhn_wino_taps a, b, c, to\n"
         ".endr\n"
         "bl 9f\n"
         ".endm\n"
-        "dhn_wino_begin dhn_wino_weights\n"
+        "dhn_wino_begin dhn_wino4_weights\n"
         "push {r4-r11, lr}\n"
         "ldm r2, {r4-r6}\n"
         "push {r1, r4-r6}\n" /* slot, steps: at 80 */
@@ -185,7 +185,7 @@ __asm__(".macro dhn_wino_taps a, b, c, to\n"
         "cmp r12, r4\n"
         "bne 8b\n"
         "bx lr\n"
-        "dhn_wino_end dhn_wino_weights\n");
+        "dhn_wino_end dhn_wino4_weights\n");
 
 /* m in r4..r9 to y in r4, r5, r7, r9 */
 __asm__(
@@ -258,7 +258,7 @@ __asm__(
     "add r0, r0, r6\n"
     ".endif\n"
     ".endm\n"
-    "dhn_wino_begin dhn_wino_outputs\n"
+    "dhn_wino_begin dhn_wino4_outputs\n"
     "push {r0-r11, lr}\n"
     "ldr r4, [r3, #20]\n"
     "push {r4}\n"
@@ -297,8 +297,6 @@ __asm__(
     "bne 1b\n"
     "add sp, sp, #20\n"
     "pop {r4-r11, pc}\n"
-    "dhn_wino_end dhn_wino_outputs\n"
-    ".purgem dhn_wino_begin\n"
-    ".purgem dhn_wino_end\n");
+    "dhn_wino_end dhn_wino4_outputs\n");
 
 #endif

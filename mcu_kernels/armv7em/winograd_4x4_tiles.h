@@ -12,7 +12,7 @@ typedef struct {
     int32_t unlift[4]; /* at 36 times the output, which is what these four outputs' sums are */
     int32_t mult;
     int32_t round; /* 2^(32 - e) + 1 */
-} dhn_wino_channel_t;
+} dhn_wino4_channel_t;
 
 #define DHN_WINO_K 14913081 /* 2^33 / 576, rounded */
 
@@ -22,10 +22,11 @@ typedef struct {
 #include "portable/winograd_4x4_loops.h"
 
 /* One tile's 16 outputs of one channel. 2 acc is exact because |576 acc| < 2^31: K is off by 0.112, times 2^31 / 2^32. */
-static void dhn_wino_output(const uint8_t *sums, int8_t *out, const dhn_wino_channel_t *c, const dhn_wino_place_t *at)
+static void dhn_wino4_output(const uint8_t *sums, int8_t *out, const void *channel, const dhn_wino_place_t *at)
 {
+    const dhn_wino4_channel_t *const c = channel;
     uint32_t middle[24];
-    dhn_wino_middle(sums, c->bias, at->step, middle);
+    dhn_wino4_middle(sums, c->bias, at->step, middle);
     for (uint32_t x = 0; x < 4; x++) {
         const uint32_t *const m = middle + 6 * x;
         DHN_WINO_BACK(m[0], m[1], m[2], m[3], m[4], m[5], y0, y1, y2, y3);
@@ -40,6 +41,11 @@ static void dhn_wino_output(const uint8_t *sums, int8_t *out, const dhn_wino_cha
                 (int8_t)dhn_ssat8(dhn_smmlar((uint32_t)t, (uint32_t)c->round, at->out_zp));
         }
     }
+}
+
+static void dhn_wino4_outputs(const uint8_t *sums, int8_t *out, const void *channel, const dhn_wino_place_t *at)
+{
+    dhn_wino_outputs(dhn_wino4_output, sizeof(dhn_wino4_channel_t), sums, out, channel, at);
 }
 #endif
 

@@ -5,8 +5,7 @@
 
 #include <stdint.h>
 
-/* Every loop needs all 14 registers, which C does not give, and has a section of its own. Names that each tile size has a
- * loop for are local to the file that includes them; those here are weak, so that one copy is linked. */
+/* Every loop needs all 14 registers, which C does not give, and has a section of its own. One file includes them. */
 
 /* Whether columns may start anywhere. */
 enum { DHN_WINO_READS_UNALIGNED = 1 };
@@ -16,10 +15,9 @@ void dhn_wino_sums_inside(uint8_t *v, uint32_t pairs, uint8_t *end);
 
 __asm__(".syntax unified\n"
         ".thumb\n"
-        ".macro dhn_wino_begin name, binding=local\n"
+        ".macro dhn_wino_begin name\n"
         ".pushsection .text.\\name, \"ax\", %progbits\n"
         ".balign 4\n"
-        ".\\binding \\name\n"
         ".type \\name, %function\n"
         ".thumb_func\n"
         "\\name:\n"
@@ -65,7 +63,7 @@ __asm__(".macro dhn_wino_entry n, bytes\n"
         "5: cmp r0, #0\n"
         "b 3b\n"
         ".endm\n"
-        "dhn_wino_begin dhn_wino_sums, weak\n"
+        "dhn_wino_begin dhn_wino_sums\n"
         "push {r3-r11, lr}\n"
         "dhn_wino_entry r2, 44\n"
         "1: ldrd r2, r3, [r0], #8\n"
@@ -97,7 +95,7 @@ __asm__(".macro dhn_wino_entry n, bytes\n"
         "dhn_wino_end dhn_wino_sums\n");
 
 /* 10 instructions for 16 products: one pointer less. */
-__asm__("dhn_wino_begin dhn_wino_sums_inside, weak\n"
+__asm__("dhn_wino_begin dhn_wino_sums_inside\n"
         "push {r2, r4-r11, lr}\n"
         "dhn_wino_entry r1, 40\n"
         "1: ldm r0!, {r1-r3, r12, lr}\n"

@@ -8,18 +8,18 @@ typedef struct {
     int32_t bias;                    /* 36 * folded bias: what frequency (1, 1) needs */
     int32_t unlift[4];               /* at 36 times the output, which is what these four outputs' sums are */
     int32_t multiplier, half, shift; /* as in dhn_row_t */
-} dhn_wino_channel_t;
+} dhn_wino4_channel_t;
 
 /* sum * factor = 576 acc modulo 2^32, log2_factor = 0..4; 1 / 9 modulo 2^32 leaves 64 acc / factor, which fits for
  * |acc| < 2^25 (host's proof). */
-DHN_INNER int8_t finish(uint32_t sum, int32_t log2_factor, dhn_wino_channel_t c)
+DHN_INNER int8_t finish(uint32_t sum, int32_t log2_factor, dhn_wino4_channel_t c)
 {
     int32_t const acc = (int32_t)(sum * 0x38E38E39u) >> (6 - log2_factor);
     return (int8_t)dhn_to_int8(dhn_scale(acc, c.multiplier, c.half, c.shift));
 }
 
-DHN_INNER void put_column(const uint32_t *m, int32_t log2_factor, int8_t *out, uint32_t row_bytes, dhn_wino_channel_t c,
-                          const int32_t *unlift)
+DHN_INNER void put_column(const uint32_t *m, int32_t log2_factor, int8_t *out, uint32_t row_bytes,
+                          dhn_wino4_channel_t c, const int32_t *unlift)
 {
     DHN_WINO_BACK(m[0], m[1], m[2], m[3], m[4], m[5], y0, y1, y2, y3);
     *out = finish(y0, log2_factor, c);
@@ -29,23 +29,50 @@ DHN_INNER void put_column(const uint32_t *m, int32_t log2_factor, int8_t *out, u
 }
 
 /* One tile's 16 outputs of one channel. */
-static void dhn_wino_output(const uint8_t *sums, int8_t *out, const dhn_wino_channel_t *c, const dhn_wino_place_t *at)
+static void dhn_wino4_output(const uint8_t *sums, int8_t *out, const void *channel, const dhn_wino_place_t *at)
 {
+    const dhn_wino4_channel_t *const c = channel;
     uint32_t middle[24];
-    dhn_wino_middle(sums, c->bias, at->step, middle);
+    dhn_wino4_middle(sums, c->bias, at->step, middle);
     uint32_t const row = at->row_bytes, pixel = at->pixel_bytes;
-    dhn_wino_channel_t const own = *c; /* bytes are written in between */
+    dhn_wino4_channel_t const own = *c; /* bytes are written in between */
     put_column(middle, 0, out, row, own, NULL);
     put_column(middle + 6, 1, out + pixel, row, own, NULL);
     put_column(middle + 12, 2, out + 2 * pixel, row, own, c->unlift);
     put_column(middle + 18, 2, out + 3 * pixel, row, own, c->unlift + 2);
 }
 
+static void dhn_wino4_outputs(const uint8_t *sums, int8_t *out, const void *channel, const dhn_wino_place_t *at)
+{
+    dhn_wino_outputs(dhn_wino4_output, sizeof(dhn_wino4_channel_t), sums, out, channel, at);
+}
+
 #include "winograd_walk.h"
+
+/* Transformed weights from the pack, of four output channels side by side. */
+static void multiply(const wino_t *w, const dhn_io_t *io, int32_t o)
+{
+    const uint8_t *const u = io->consts + w->p->weight + (uint32_t)(o * w->in_c) * DHN_WINO4_FREQUENCIES * 2u;
+    dhn_wino_sums(w->slots, u, (uint32_t)w->in_c / 2u, w->slots + DHN_WINO4_FREQUENCIES * w->at.step);
+}
 
 dhn_kernel_fn dhn_conv_winograd_4x4_s8__portable;
 
 void dhn_conv_winograd_4x4_s8__portable(const void *params, const dhn_io_t *io)
 {
-    run(params, io, &one_window);
+    static const batch_t batch = {
+        dhn_wino4_columns,
+        dhn_wino4_rows,
+        dhn_wino4_outputs,
+        multiply,
+        sizeof(dhn_wino4_channel_t),
+        4,
+        1,
+        1,
+        4,
+        16,
+        4,
+        8,
+    };
+    run(params, io, &batch);
 }

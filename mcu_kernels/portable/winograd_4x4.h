@@ -3,10 +3,11 @@
 #ifndef DHN_WINOGRAD_4X4_H
 #define DHN_WINOGRAD_4X4_H
 
-#define DHN_WINO_TILE 4
-/* Tiles side by side that dhn_wino_outputs takes. */
-#define DHN_WINO_OUTPUT_TILES 1
 #include "portable/winograd.h"
+
+#define DHN_WINO4_FREQUENCIES 36
+/* Column transforms of a window are [2 pairs][6 frequencies][10 columns]. */
+#define DHN_WINO4_COLUMNS 10
 
 /* In one dimension, six values d of the input and three weights g give four outputs y of the correlation by
  *

@@ -22,15 +22,15 @@ DHN_WINO_INNER void dhn_wino_column_pair(uint32_t d0, uint32_t d1, uint32_t d2, 
 {
     DHN_WINO_TRANSFORM(d0, d1, d2, d3, d4, d5);
     to[0] = d0;
-    to[DHN_WINO_COLUMNS] = d1;
-    to[DHN_WINO_COLUMNS * 2] = d2;
-    to[DHN_WINO_COLUMNS * 3] = d3;
-    to[DHN_WINO_COLUMNS * 4] = d4;
-    to[DHN_WINO_COLUMNS * 5] = d5;
+    to[DHN_WINO4_COLUMNS] = d1;
+    to[DHN_WINO4_COLUMNS * 2] = d2;
+    to[DHN_WINO4_COLUMNS * 3] = d3;
+    to[DHN_WINO4_COLUMNS * 4] = d4;
+    to[DHN_WINO4_COLUMNS * 5] = d5;
 }
 
 /* `count` columns of four channels to the column transforms of two pairs, `to` being those of the first column. */
-static void dhn_wino_columns(const dhn_wino_columns_t *from, uint32_t *to, int32_t count)
+static void dhn_wino4_columns(const dhn_wino_columns_t *from, uint32_t *to, int32_t count)
 {
     uint32_t const sign = 0x80808080u, bytes = 0x00FF00FFu;
     int32_t const below = from->below;
@@ -41,18 +41,18 @@ static void dhn_wino_columns(const dhn_wino_columns_t *from, uint32_t *to, int32
         uint32_t const r4 = dhn_wino_word(p + 4 * below) ^ sign, r5 = dhn_wino_word(p + 5 * below) ^ sign;
         dhn_wino_column_pair(r0 & bytes, r1 & bytes, r2 & bytes, r3 & bytes, r4 & bytes, r5 & bytes, to);
         dhn_wino_column_pair((r0 >> 8) & bytes, (r1 >> 8) & bytes, (r2 >> 8) & bytes, (r3 >> 8) & bytes,
-                             (r4 >> 8) & bytes, (r5 >> 8) & bytes, to + 6 * DHN_WINO_COLUMNS);
+                             (r4 >> 8) & bytes, (r5 >> 8) & bytes, to + 6 * DHN_WINO4_COLUMNS);
     }
 }
 
 /* Column transforms of a window to the words of its two tiles and two pairs in 36 slots. */
-static void dhn_wino_rows(const uint32_t *from, uint8_t *slot, const dhn_wino_place_t *at)
+static void dhn_wino4_rows(const uint32_t *from, uint8_t *slot, const dhn_wino_place_t *at)
 {
     uint32_t const step = at->step;
     for (uint32_t n = 0; n < 4; n++) {
-        const uint32_t *d = from + (n >> 1) * 6u * DHN_WINO_COLUMNS + (n & 1u) * 4u;
+        const uint32_t *d = from + (n >> 1) * 6u * DHN_WINO4_COLUMNS + (n & 1u) * 4u;
         uint8_t *to = slot + (n >> 1) * at->pair_bytes + (n & 1u) * 4u;
-        for (uint32_t i = 0; i < 6; i++, d += DHN_WINO_COLUMNS) {
+        for (uint32_t i = 0; i < 6; i++, d += DHN_WINO4_COLUMNS) {
             uint32_t d0 = d[0], d1 = d[1], d2 = d[2], d3 = d[3], d4 = d[4] + DHN_WINO_LIFT, d5 = d[5] + DHN_WINO_LIFT;
             DHN_WINO_TRANSFORM(d0, d1, d2, d3, d4, d5);
             dhn_wino_set_word(to, d0);
@@ -67,11 +67,11 @@ static void dhn_wino_rows(const uint32_t *from, uint8_t *slot, const dhn_wino_pl
 }
 
 /* int8 weights of one output channel, [groups of four input channels][9][4], to its words in 36 slots. */
-static inline void dhn_wino_weights(const int8_t *w, uint8_t *slot, const dhn_wino_place_t *at, uint32_t groups)
+static inline void dhn_wino4_weights(const int8_t *w, uint8_t *slot, const dhn_wino_place_t *at, uint32_t groups)
 {
     static const int8_t g[6][3] = {{3, 0, 0}, {1, 1, 1}, {1, -1, 1}, {1, 2, 4}, {1, -2, 4}, {0, 0, 3}};
-    for (uint32_t n = 0; n < groups * 2u * DHN_WINO_FREQUENCIES; n++) {
-        uint32_t const pair = n / DHN_WINO_FREQUENCIES, f = n % DHN_WINO_FREQUENCIES;
+    for (uint32_t n = 0; n < groups * 2u * DHN_WINO4_FREQUENCIES; n++) {
+        uint32_t const pair = n / DHN_WINO4_FREQUENCIES, f = n % DHN_WINO4_FREQUENCIES;
         int32_t low = 0, high = 0;
         for (uint32_t tap = 0; tap < 9; tap++) {
             const int8_t *const byte = w + (pair >> 1) * 36u + tap * 4u + (pair & 1u);
@@ -90,7 +90,7 @@ static inline void dhn_wino_weights(const int8_t *w, uint8_t *slot, const dhn_wi
     uint32_t y0 = p_ + 2u * (m0 - 2u * s_), y1 = q_ - 2u * d_, y2 = p_ - s_, y3 = 2u * (q_ + m5) - d_
 
 /* Sums of a tile to [4 columns of outputs][6 frequencies]. */
-DHN_WINO_INNER void dhn_wino_middle(const uint8_t *sums, int32_t bias, uint32_t step, uint32_t *to)
+DHN_WINO_INNER void dhn_wino4_middle(const uint8_t *sums, int32_t bias, uint32_t step, uint32_t *to)
 {
     for (uint32_t i = 0; i < 6; i++, to++) {
         uint32_t const m0 = dhn_wino_word(sums), m1 = dhn_wino_word(sums += step) + ((i == 1) ? (uint32_t)bias : 0);

@@ -5,8 +5,6 @@
 
 #include "portable/winograd.h"
 
-#define DHN_WINO_LOOPS_IN_C
-
 /* Whether columns may start anywhere. */
 enum { DHN_WINO_READS_UNALIGNED = 0 };
 
@@ -100,6 +98,18 @@ static inline void dhn_wino_sums_inside(uint8_t *v, uint32_t pairs, uint8_t *end
             dhn_wino_products(&s, v, v + 16, 1);
         }
         dhn_wino_set_sums(v, &s);
+    }
+}
+
+/* What a loop does with sums: outputs of the row `channel` of the table. */
+typedef void dhn_wino_output_t(const uint8_t *sums, int8_t *out, const void *channel, const dhn_wino_place_t *at);
+
+/* The same for all rows up to at->end, `bytes` each. */
+DHN_WINO_INNER void dhn_wino_outputs(dhn_wino_output_t *output, uint32_t bytes, const uint8_t *sums, int8_t *out,
+                                     const void *channel, const dhn_wino_place_t *at)
+{
+    for (const uint8_t *c = channel; c != at->end; c += bytes, sums += at->channel_bytes, out++) {
+        output(sums, out, c, at);
     }
 }
 
