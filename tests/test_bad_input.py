@@ -23,7 +23,7 @@ from dhn_kit.samples import Int8
 from dhn_kit.store import SampleStore
 from dhn_kit.train import certify, heads, split_from_inputs
 from dhn_kit.train.data import packed_tags
-from nets import residual_net
+from nets import Net, residual_net
 from sample_stores import fill, samples_of, varied_inputs
 
 #: Network whose random weights give all five classes, and one that never answers class 0.
@@ -247,3 +247,26 @@ def test_verify_without_the_samples_says_how_many_are_missing(
     assert "--store samples.db" in refused(*VERIFY)
     fill(tmp_path / "samples.db", packed, q[300:])
     assert "error risk needs the labels" in refused(*VERIFY, "--store", "samples.db")
+
+
+def test_a_report_compares_with_a_smaller_network_and_names_each_kind(
+    call: Call, refused: Refused, tmp_path: Path, net: tuple[Pack, Int8], bundle: BundleFile
+) -> None:
+    packed, q = net
+    packed.save(tmp_path / "model.dhn")
+    save_bundle(bundle, tmp_path / "hooks.dhn")
+    np.savez(tmp_path / "x.npz", x=q[:80], y=labels_of(net)[:80])
+    small = Net((8, 8, 3), 2)
+    small.fc(small.mean(small.conv("x", 4)), 5)
+    pack(small.done()).save(tmp_path / "small.dhn")
+    command = ("report", "model.dhn", "--hooks", "hooks.dhn", "-i", "x.npz", "--smaller", "small.dhn", "--json")
+    code, out, _ = call(*command)
+    result = json.loads(out)
+    other = next(c for c in result["comparisons"] if c["kind"] == "smaller")
+    assert code == 0 and 0 < other["cost"] < result["full"]["mean"] and 0 <= other["accuracy"] <= 1
+    assert [a["kind"] for a in result["ablation"]] == ["exit"]
+    assert "smaller network net" in (tmp_path / "report.html").read_text()
+    wrong = Net((8, 8, 3), 2)
+    wrong.fc(wrong.mean(wrong.conv("x", 4)), 3)
+    pack(wrong.done()).save(tmp_path / "small.dhn")
+    assert "tells 3 classes apart" in refused(*command[:-1])

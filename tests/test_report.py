@@ -18,7 +18,7 @@ from dhn_kit.pack import Pack, pack
 from dhn_kit.report import MemoryBlock, ReportData, figures, gather, memory_blocks, plots, write_report
 from dhn_kit.report.report import render
 from dhn_kit.train import Split, heads, split_from_inputs
-from dhn_kit.train.baselines import Comparison, coin, forced
+from dhn_kit.train.baselines import Ablation, Comparison, coin, forced
 from dhn_kit.train.certify import measured_cost, predicted_costs
 from dhn_kit.twin import Twin
 from nets import Net
@@ -26,6 +26,9 @@ from nets import Net
 Gathered = tuple[Pack, Bundle, Split, ReportData]
 
 CERTIFICATE = Certificate(0, "consistency", 0.01, 0.05, 1200, 3, 0.0064, "learn-then-test", "cd" * 32)
+ERROR = Certificate(
+    0, "error", 0.031, 0.05, 1180, 20, 0.031, "Clopper-Pearson, Bonferroni over 9 candidates", "cd" * 32, 9, 14
+)
 
 
 @pytest.fixture
@@ -50,6 +53,15 @@ def data() -> ReportData:
             Comparison("always exit at block1", "static", 400, 0.9, 0.89),
             Comparison("random gate", "random", 460, 0.85, 0.84),
             Comparison("oracle", "oracle", 150, 1.0, 0.99),
+        ],
+        certificates=[CERTIFICATE, ERROR],
+        ablation=[
+            Ablation(
+                "exit", 2, Comparison("a", "ablation", 500, 0.97, 0.95), Comparison("b", "ablation", 1000, 1, 0.98)
+            ),
+            Ablation(
+                "skip", 1, Comparison("c", "ablation", 930, 0.99, 0.97), Comparison("d", "ablation", 490, 1, 0.96)
+            ),
         ],
         layers=[("conv1", "conv2d", 700.0), ("fc", "fully_connected", 300.0)],
         arena_bytes=4096,
@@ -95,7 +107,9 @@ def test_a_hook_that_acts_without_leaving_counts_as_a_skip() -> None:
     "fact",
     ["0.46×", "81,980", "1,234", "4,096", "lower bound 4,000", "95.0 %", "0.64 %", "cdcdcdcdcdcdcdcd",
      "saves nothing & costs", "at least 2995 are needed", "executed on the emulated core",
-     "same answer as float: 99.80 %", "samples lost",
+     "skip 1 930 0.93× 97.00 % 490 0.49× 96.00 %", "all together 3 460",
+     "risk 1% error 3.10 % 5 % 1,180 20 3.10 % 0.51 %",
+     "Error: Clopper-Pearson, Bonferroni over 9 candidates", "same answer as float: 99.80 %", "samples lost",
      "always exit at block1 ) repeats 90.0 %", "random gate", "oracle"],
 )  # fmt: skip
 def test_the_page_says(data: ReportData, fact: str) -> None:

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dhn_kit.commands import console, options
-from dhn_kit.commands.device import canonical_xy, load_hooks
-from dhn_kit.commands.inputs import existing_file, load_target, writable_file
+from dhn_kit.commands.device import canonical, canonical_xy, load_hooks, load_packed
+from dhn_kit.commands.inputs import existing_file, load_target, load_xy, writable_file
 from dhn_kit.errors import DhnError
 
 if TYPE_CHECKING:
     from dhn_kit.bundle import BundleFile
     from dhn_kit.pack import Pack
+    from dhn_kit.report import ReportData
+    from dhn_kit.train.baselines import Comparison
     from dhn_kit.verify import Check
 
 
@@ -28,6 +30,10 @@ def report(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="REPORT.HTML", help="File to write.")] = Path(
         "report.html"
     ),
+    smaller: Annotated[
+        Path | None, typer.Option("--smaller", metavar="NETWORK", help="A smaller network to compare with.")
+    ] = None,
+    calib: options.Calib = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Compute the certificates again from --store or --input instead.")
     ] = False,
@@ -50,6 +56,7 @@ def report(
     from dhn_kit import report as reporting
     from dhn_kit.latency import load_latency
     from dhn_kit.pack import load_pack
+    from dhn_kit.train.baselines import smaller_network
     from dhn_kit.train.data import split_from_inputs
 
     target, packed = load_target(board), load_pack(pack)
@@ -66,12 +73,43 @@ def report(
     with console.busy("running the twin"):
         split = split_from_inputs(packed, q, y)
         data = reporting.gather_file(packed, bundle, split, load_latency(target.name), target.title)
+        if smaller is not None:
+            other = load_packed(smaller, target, calib)
+            inputs_of_other = canonical(other, load_xy(inputs)[0], str(inputs))
+            data.comparisons.append(smaller_network(other, inputs_of_other, split, load_latency(target.name)))
         reporting.write_report(output, data)
     if json:
-        console.emit_json({"report": str(output), "full": data.full, "points": data.points})
+        console.emit_json(
+            {
+                "report": str(output),
+                "full": data.full,
+                "points": data.points,
+                "comparisons": data.comparisons,
+                "ablation": data.ablation,
+                "certificates": data.certificates,
+            }
+        )
         return
     show_figures([data.full, *data.points])
+    _show_comparisons(data)
     console.line(f"{output}: open it in a browser (instructions are predicted; 'dhn-kit run' counts them)")
+
+
+def _show_comparisons(data: ReportData) -> None:
+    """What the gates are measured against, and what each kind of hook brings."""
+    full = data.full.mean
+
+    def row(c: Comparison) -> tuple[object, ...]:
+        return round(c.cost), f"{c.cost / full:.2f}x", f"{c.agreement:.2%}", _share(c.accuracy)
+
+    headers = (">mean", ">of full", ">agreement", ">accuracy")
+    console.table("Compared with", ("", *headers), ((c.name, *row(c)) for c in data.comparisons))
+    rows = [(c.name, *row(c)) for a in data.ablation for c in (a.alone, a.without)]
+    console.table(f"Kinds of hooks at {data.points[data.chosen].name}", ("", *headers), rows)
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2%}"
 
 
 def _verify(packed: Pack, bundle: BundleFile, store: Path | None, inputs: Path | None, json: bool) -> None:
@@ -160,8 +198,8 @@ def show_figures(rows: list[Any]) -> None:
         (
             (
                 r.name,
-                "-" if r.accuracy is None else f"{r.accuracy:.2%}",
-                "-" if r.risk is None else f"{r.risk:.2%}",
+                _share(r.accuracy),
+                _share(r.risk),
                 "-" if r.certificate is None else f"{r.certificate.bound:.2%}",
                 round(r.mean),
                 round(r.median),

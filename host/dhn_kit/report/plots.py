@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 INK, FAINT, ACCENT, WARM, GREEN = "#1c2733", "#8a97a6", "#1f6feb", "#d9730d", "#2a9d5c"
 #: Inches. Plots that stand beside each other are drawn smaller, so that their letters come out equally large.
 WIDTH, HALF = 7.0, 4.6
+MILLION = 1e6
 STYLE = {
     "font.size": 11,
     "axes.edgecolor": FAINT,
@@ -33,7 +34,13 @@ STYLE = {
     # Element names are random without a salt.
     "svg.hashsalt": "dhn-kit",
 }
-KINDS = {"full": ("s", INK), "static": ("^", WARM), "random": ("x", FAINT), "oracle": ("*", GREEN)}
+KINDS = {
+    "full": ("s", INK, "full network"),
+    "static": ("^", WARM, "the same for everyone"),
+    "smaller": ("D", WARM, "a smaller network"),
+    "random": ("x", FAINT, "random gate of equal cost"),
+    "oracle": ("*", GREEN, "oracle (knows the answer)"),
+}
 
 
 class _Canvas:
@@ -70,26 +77,23 @@ def tradeoff(data: ReportData) -> str:
         return ""
     labelled = data.full.accuracy is not None
     with _canvas("tradeoff", WIDTH, 4.0) as c:
-        x = [p.mean / data.full.mean for p in data.points]
+        x = [p.mean / MILLION for p in data.points]
         y = [100 * (p.accuracy if labelled and p.accuracy is not None else 1 - (p.risk or 0)) for p in data.points]
         c.axes.plot(x, y, "o-", color=ACCENT, label="gated, per operating point", zorder=3)
         c.axes.plot(x[data.chosen], y[data.chosen], "o", ms=13, mfc="none", mec=ACCENT, mew=2, zorder=3)
-        for kind, (marker, color) in KINDS.items():
+        for kind, (marker, color, label) in KINDS.items():
             found = [k for k in data.comparisons if k.kind == kind]
-            ys = [100 * (k.accuracy if labelled and k.accuracy is not None else k.agreement) for k in found]
             if found:
-                label = {
-                    "full": "full network",
-                    "static": "the same for everyone",
-                    "random": "random gate of equal cost",
-                }.get(kind, "oracle (knows the answer)")
-                xs = [k.cost / data.full.mean for k in found]
+                xs, ys = [k.cost / MILLION for k in found], [100 * k.merit for k in found]
                 size = 11 if marker == "*" else 8
                 c.axes.plot(xs, ys, marker, color=color, ms=size, label=label, ls="none", zorder=2, clip_on=False)
         if not any(k.kind == "full" for k in data.comparisons):
             c.axes.axhline(100 * (data.full.accuracy or 1), color=INK, lw=1, ls="--", label="full network")
         c.axes.set_xlim(left=0)
-        c.axes.set_xlabel("mean instructions, full network = 1")
+        c.axes.set_xlabel("mean instructions per inference, millions")
+        share = data.full.mean / MILLION
+        above = c.axes.secondary_xaxis("top", functions=(lambda v: v / share, lambda v: v * share))
+        above.set_xlabel("full network = 1")
         c.axes.set_ylabel("accuracy, %" if labelled else "agreement with the full network, %")
         c.axes.legend(frameon=False, loc="lower right", fontsize=10)
     return c.svg

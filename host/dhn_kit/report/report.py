@@ -155,8 +155,9 @@ def render(data: ReportData) -> str:
 
 
 def _best_static(data: ReportData) -> Comparison | None:
-    """The static exit that agrees most with the full network."""
-    return max((c for c in data.comparisons if c.kind == "static"), key=lambda c: c.agreement, default=None)
+    """The static choice that agrees most with the full network; of equal ones the cheapest."""
+    found = [c for c in data.comparisons if c.kind in ("static", "smaller")]
+    return max(found, key=lambda c: (c.agreement, -c.cost), default=None)
 
 
 def count(value: float | None) -> str:

@@ -12,11 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from dhn_kit.bundle import BundleFile, with_thresholds
+from dhn_kit.cost import node_costs
 from dhn_kit.errors import DhnError
 from dhn_kit.hooks import ALWAYS, NEVER, SILENT
+from dhn_kit.latency import LatencyModel
 from dhn_kit.pack import Pack
 from dhn_kit.train.certify import outcome_of
-from dhn_kit.train.data import Floats, Ints, Split
+from dhn_kit.train.data import Floats, Int8, Ints, Split
 from dhn_kit.train.thresholds import Outcome
 from dhn_kit.twin import Mode, Twin
 
@@ -147,6 +149,23 @@ def static_choices(run: WhatIf) -> list[Choice]:
             last = np.concatenate([run.split.answer[:1], run.split.answer[:-1]])
             found.append(Choice("repeat the last answer", np.zeros(len(last)), last))
     return found
+
+
+def smaller_network(pack: Pack, q: Int8, split: Split, model: LatencyModel | None = None) -> Comparison:
+    """Another network in place of all: ``q`` (N, H, W, C) are the split's inputs as it takes them.
+
+    DhnError where it does not tell the same classes apart.
+    """
+    output = Twin(pack).run(q).output
+    if output.shape[1] != split.output.shape[1]:
+        raise DhnError(
+            f"'{pack.name}' tells {output.shape[1]} classes apart, the network with hooks {split.output.shape[1]}; "
+            "compare with one for the same task"
+        )
+    answer = output.argmax(axis=1)
+    agreement = float((answer == split.answer).mean())
+    cost = float(sum(node_costs(pack, model)))
+    return Comparison(f"smaller network {pack.name}", "smaller", cost, agreement, accuracy(answer, split))
 
 
 def coin(choices: Sequence[Comparison], cost: float, name: str) -> Comparison | None:
