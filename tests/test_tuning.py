@@ -119,7 +119,7 @@ def test_what_was_tuned_on_the_training_split_is_what_the_twin_does_there(
     head = heads.Head([(np.zeros((int(np.prod(later.feature_shape)), 5), np.float32), np.zeros(5, np.float32))])
     net = heads.int8_graph(head, later, hook.features[later.index], answers, "exit")
     leave = replace(spec, point=later.index, action="exit", net=net, repair=None, name="exit", decide="margin")
-    reach = tuning.reach(packed, base, [leave], hook, costs)[0]
+    reach = tuning.reach(packed, base, [leave])[0]
     np.testing.assert_allclose(reach[~acted] - reach[~acted].min(), 0, atol=1e-6)
     assert reach[acted].max() < reach[~acted].min()
 

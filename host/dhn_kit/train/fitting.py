@@ -155,7 +155,7 @@ def _cascade(
     stages = [stage(s, pack.points[s.point], costs) for s in specs]
     cascade = Cascade(stages, values, wrong, final, costs.full, hook.weight.astype(np.float64))
     if not base.plain:
-        cascade.reach, cascade.ends = tuning.reach(pack, base, specs, hook, costs), base.cost
+        cascade.reach, cascade.ends = tuning.reach(pack, base, specs), base.cost
         cascade.reused = base.reused
     return cascade
 

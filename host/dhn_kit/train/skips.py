@@ -95,9 +95,10 @@ def always(point: HookPoint, repair: Graph) -> HookSpec:
 
 
 def run_skipping(pack: Pack, hooks: list[HookSpec], inputs: Int8) -> TwinResult:
-    """Runs the twin with hooks that always skip."""
+    """Runs the twin with hooks that always skip, and others with one threshold."""
     bundle = pack_bundle(pack, Bundle(hooks, ["always"]))
-    return Twin(pack, bundle).run(inputs, features=True)
+    sequence = any(hook.action == "reuse" for hook in hooks)
+    return Twin(pack, bundle).run(inputs, features=True, sequence=sequence)
 
 
 def try_skip(pack: Pack, point: HookPoint, inputs: Int8, answer: Ints, mixing: bool) -> Skip:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dhn_kit.bundle import hook_order, pack_bundle
-from dhn_kit.hooks import ALWAYS, Bundle, HookSpec
+from dhn_kit.hooks import Bundle, HookSpec
 from dhn_kit.pack import Pack
 from dhn_kit.train import certify
 from dhn_kit.train.certify import Costs
@@ -40,7 +40,8 @@ class Base:
     """What the network does under tuned hooks and without exits. ``specs`` have one threshold each.
 
     Per sample: ``features`` and ``output`` as in `Split`, ``cost`` (N,) in instructions, and ``reused`` (N,): which
-    sample's answer this one repeats without a run of its own, -1 for none.
+    sample's answer this one repeats without a run of its own, -1 for none. ``ops`` (operators, N) and ``hooks``
+    (specs, N) say what the cost is made of.
     """
 
     specs: list[HookSpec]
@@ -48,6 +49,8 @@ class Base:
     output: Int8
     cost: Floats
     reused: Ints
+    ops: Floats
+    hooks: Floats
 
     @property
     def plain(self) -> bool:
@@ -56,19 +59,25 @@ class Base:
 
 def plain(split: Split, costs: Costs) -> Base:
     """The network by itself."""
-    n = len(split)
-    return Base([], split.features, split.output, np.full(n, costs.full), np.full(n, -1, np.int64))
+    n, nothing = len(split), np.zeros((0, len(split)))
+    return Base([], split.features, split.output, np.full(n, costs.full), np.full(n, -1, np.int64), nothing, nothing)
 
 
 def observe(pack: Pack, specs: Sequence[HookSpec], split: Split, costs: Costs) -> Base:
     """Runs the split (with inputs) on the twin under hooks with one threshold each."""
     assert split.input is not None
     bundle = Bundle(list(specs), ["base"])
-    result = Twin(pack, pack_bundle(pack, bundle)).run(split.input, features=True)
-    cost = certify.run_gated(pack, bundle, split, costs)[0].cost
-    reuses = [k for k, spec in enumerate(hook_order(bundle)) if spec.action == "reuse"]
-    acted = (result.decisions[:, reuses] == 2).any(axis=1)
-    return Base(list(specs), result.features, result.output, cost, sources(acted))
+    ordered = hook_order(bundle)
+    reuses = [k for k, spec in enumerate(ordered) if spec.action == "reuse"]
+    twin = Twin(pack, pack_bundle(pack, bundle))
+    result = twin.run(split.input, features=True, sequence=bool(reuses))
+    decide, act = np.array([costs.hook(spec, pack.points[spec.point]) for spec in ordered]).T[:, :, None]
+    decisions = result.decisions.T
+    hooks = (decisions > 0) * decide + (decisions == 2) * act
+    ops = result.ran.T * np.asarray(costs.ops, np.float64)[:, None]
+    cost = ops.sum(axis=0) + hooks.sum(axis=0)
+    repeats = sources((result.decisions[:, reuses] == 2).any(axis=1))
+    return Base(ordered, result.features, result.output, cost, repeats, ops, hooks)
 
 
 def sources(reused: npt.NDArray[np.bool_]) -> Ints:
@@ -77,17 +86,15 @@ def sources(reused: npt.NDArray[np.bool_]) -> Ints:
     return np.asarray(np.where(reused, last, -1), np.int64)
 
 
-def reach(pack: Pack, base: Base, exits: Sequence[HookSpec], split: Split, costs: Costs) -> Floats:
-    """(exits, N): what runs cost until each exit's point under the base's hooks, in instructions.
-
-    Found by leaving there: an exit that always acts costs what was before it, and itself.
-    """
+def reach(pack: Pack, base: Base, specs: Sequence[HookSpec]) -> Floats:
+    """(specs, N): what runs cost until each of further hooks is asked under the base's hooks, in instructions."""
     rows = []
-    for spec in exits:
-        bundle = Bundle([*base.specs, certify.with_thresholds(spec, [ALWAYS])], ["leave"])
-        g = certify.stage(spec, pack.points[spec.point], costs)
-        rows.append(certify.run_gated(pack, bundle, split, costs)[0].cost - g.decide - g.act)
-    return np.stack(rows) if rows else np.zeros((0, len(split)))
+    for spec in specs:
+        before = np.array([op.node < pack.points[spec.point].node for op in pack.ops], bool)
+        place = {id(s): k for k, s in enumerate(hook_order(Bundle([*base.specs, spec], [])))}
+        earlier = [k for k, own in enumerate(base.specs) if place[id(own)] < place[id(spec)]]
+        rows.append(base.ops[before].sum(axis=0) + base.hooks[earlier].sum(axis=0))
+    return np.stack(rows) if rows else np.zeros((0, len(base.cost)))
 
 
 def try_alone(context: Context, proposals: Sequence[Proposal]) -> list[list[tuple[int, Score]]]:
