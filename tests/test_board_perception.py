@@ -5,21 +5,26 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from board_rig import session, small_inputs, small_pack
+from dhn_kit import workflow
 from dhn_kit.board_client import AUTOMATIC, BoardClient, MonitorState, RunReply, SamplerPolicy
 from dhn_kit.board_session import BoardSession
 from dhn_kit.bundle import pack_bundle
 from dhn_kit.errors import DhnError
+from dhn_kit.graph import Node, Port, Quant, Tensor
 from dhn_kit.hooks import ALWAYS, NEVER, Bundle, HookSpec, PolicyRow, StatisticRange
 from dhn_kit.perception import CHANNELS, channel, choose_point, parse_policy
 from dhn_kit.samples import Reason, Sample
 from dhn_kit.train import monitor
-from dhn_kit.train.data import split_from_inputs
+from dhn_kit.train.certify import predicted_costs
+from dhn_kit.train.data import split_from_inputs, split_from_samples
+from dhn_kit.train.worst_case import worst_cases
 from dhn_kit.twin import Twin
 from test_runtime import exit_net
 
@@ -94,6 +99,41 @@ def test_the_runner_tells_what_runs_take_and_how_many_are_full(board: BoardSessi
         assert client.surroundings().env[channel("stack").number] > 0
 
 
+def battery_exit() -> HookSpec:
+    """Leaves with the feature's answer where the battery is at 50 % or less."""
+    main = small_pack()
+    point = next(p.index for p in reversed(main.points) if p.skip is not None)
+    net = exit_net(main, point, 7)
+    net.tensors["env"] = Tensor("env", (1, 1, 16), Quant(1.0, 0))
+    net.tensors["low"] = Tensor("low", (1, 1, 1), Quant(1.0, 0))
+    weight = np.zeros((1, 16), np.int8)
+    weight[0, channel("battery").number] = -127
+    attrs = {"weight": weight, "weight_scale": np.array([1 / 127], np.float32), "bias": np.array([50 * 127], np.int32)}
+    net.nodes.append(Node("low", "fully_connected", ["env"], "low", {**attrs, "act_q": (-128, 127)}))
+    net.inputs.append(Port("env", "env", (1, 1, 16)))
+    net.outputs.insert(0, Port("low", "low", (1,)))
+    return HookSpec(point, "exit", net, [0], "value", name="battery")
+
+
+def test_a_hook_that_reads_the_environment_decides_on_the_board_as_on_the_twin(board: BoardSession) -> None:
+    client, x = board.client, small_inputs(6)
+    data = install(client, Bundle([battery_exit()], ["all"], version=next(VERSIONS)))
+    got: list[Sample] = []
+    client.on_sample = got.append
+    levels = [100, 51, 50, 0, 49, 127]
+    replies = []
+    for i, level in enumerate(levels):
+        client.surroundings({"battery": level})
+        replies.append(client.run(x[i], i, want_sample=True))
+    assert client.drain() == 0
+    expected = Twin(small_pack(), data).run(x, environment=[s.env for s in got])
+    assert [r.exit_hook for r in replies] == expected.exit_hook.tolist() == [0 if b <= 50 else -1 for b in levels]
+    assert [r.scores[0] for r in replies] == expected.scores[:, 0].tolist() == [50 - b for b in levels]
+    assert (np.stack([r.output for r in replies if r.output is not None]) == expected.output).all()
+    split = split_from_samples([replace(s, full_run=True) for s in got], small_pack().points)
+    assert split.env is not None and split.env[:, 0].tolist() == [b for b in levels if b > 50], "the others left early"
+
+
 # -- Policy
 
 
@@ -114,6 +154,18 @@ def test_the_policy_chooses_the_operating_point_of_runs_that_name_none(board: Bo
     assert client.run(x).point == 2
     client.surroundings({"battery": 50})
     assert client.run(x).point == 1, "the point that was set last is for surroundings of which the policy says nothing"
+
+
+def test_a_deadline_chooses_the_point_whose_exit_always_acts() -> None:
+    main, hooks = small_pack(), bundle()
+    worst = worst_cases(main, hooks, predicted_costs(main))
+    assert worst[0] == 1 and worst[1] > 1 and worst[2] < 1
+    split = split_from_inputs(main, small_inputs(200))
+    workflow.equip(main, hooks, split, predicted_costs(main), "temperature>80: off; deadline")
+    assert [r.channel for r in hooks.policies[:2]] == [1, 2] and hooks.ranges[0].kind == monitor.WINDOW_ROW
+    times = [round(100 * w) for w in (worst[2] - 0.05, worst[2] + 0.02, 1.26)]
+    assert [choose_point(hooks.policies, (100, 25, t, *range(13)), 0) for t in (*times, 127)] == [2, 2, 2, 0]
+    assert choose_point(hooks.policies, (100, 90, times[0], *range(13)), 1) == 0
 
 
 # -- Drift monitor

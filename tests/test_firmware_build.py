@@ -33,7 +33,7 @@ def test_the_firmware_has_no_heap_and_no_initialised_data() -> None:
     names = subprocess.run(["arm-none-eabi-nm", str(image.elf)], capture_output=True, text=True, check=True).stdout
     assert "malloc" not in names and "sbrk" not in names
     assert image.sizes.get(".data", 0) == 0
-    assert image.flash_weight_bytes == len(small_pack().data) and image.flash_code_bytes < 24_000
+    assert image.flash_weight_bytes == len(small_pack().data) and image.flash_code_bytes < 26_000
     assert image.sample_bytes == 8192 and 4000 < image.state_bytes < 8000
     print(f"code {image.flash_code_bytes}, weights {image.flash_weight_bytes}, RAM {image.ram_bytes}")
 

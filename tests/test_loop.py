@@ -138,6 +138,9 @@ def small_pack(path: Path, seed: int = 0) -> None:
         (("train", "m.dhn", "m.dhn"), "m.dhn"),
         (("collect", "m.dhn", "s.db", "-i", "x.npz", "--policy", "all"), "policy 'all'"),
         (("report", "m.dhn", "-i", "x.npz"), "--hooks"),
+        (("run", "m.dhn", "-i", "x.npz", "--env", "humidity=3"), "'humidity' is unknown; choose one of battery"),
+        (("collect", "m.dhn", "s.db", "--env", "clock=3"), "'clock' is the board's own"),
+        (("train", "m.dhn", "s.db", "--point-policy", "humidity<20: 1"), "'humidity' is unknown"),
     ],
 )
 def test_a_mistake_gets_one_line(call: Call, tmp_path: Path, argv: tuple[str, ...], says: str) -> None:

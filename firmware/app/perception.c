@@ -48,6 +48,9 @@ void perception_start(perception_t *self, const runner_t *runner)
     self->channel[ENV_BATTERY] = 100;
     self->channel[ENV_TEMPERATURE] = 25;
     self->channel[ENV_DEADLINE] = ENV_NO_DEADLINE;
+    self->channel[ENV_LAST_RUN] = 100; /* as after a full run */
+    self->channel[ENV_MEAN_RUN] = 100;
+    self->channel[ENV_FULL_RUNS] = 100;
     self->channel[ENV_ARENA] =
         percent(runner->status == DHN_OK ? dhn_header(&runner->model)->arena_bytes : 0, model_ram_bytes);
 }

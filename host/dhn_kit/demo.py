@@ -161,6 +161,7 @@ class _Turn:
         if not result.bundle.hooks:
             reasons = "; ".join(f"{d.name}: {d.reason}" for d in result.dropped)
             raise DhnError(f"no hook pays on this network ({reasons})")
+        workflow.equip(self.packed, result.bundle, calibration, costs)
         return result
 
     def equals_twin(self, collected: Sequence[Split], before: BoardRun, after: BoardRun, file: BundleFile) -> bool:

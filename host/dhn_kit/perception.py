@@ -14,12 +14,14 @@ from dhn_kit.hooks import PolicyRow
 
 @dataclass(frozen=True)
 class Channel:
-    """``number`` is the byte's place; ``unit`` says what one step is, ``text`` what it means."""
+    """``number`` is the byte's place; ``unit`` says what one step is, ``text`` what it means. ``default`` is its value
+    where nobody says, and before the first run."""
 
     number: int
     name: str
     unit: str
     text: str
+    default: int = 0
 
 
 #: Those of the application; the host may set them.
@@ -27,25 +29,33 @@ APPLICATION = 8
 #: Value of "deadline" that says there is none.
 NO_DEADLINE = 127
 CHANNELS = (
-    Channel(0, "battery", "%", "charge of the battery"),
-    Channel(1, "temperature", "degC", "temperature"),
-    Channel(2, "deadline", "%", "time available, of what a full run is predicted to take; 127: as much as it takes"),
+    Channel(0, "battery", "%", "charge of the battery", 100),
+    Channel(1, "temperature", "degC", "temperature", 25),
+    Channel(
+        2,
+        "deadline",
+        "%",
+        "time available, of what a full run is predicted to take; 127: as much as it takes",
+        NO_DEADLINE,
+    ),
     Channel(3, "app3", "1", "free for the application"),
     Channel(4, "app4", "1", "free for the application"),
     Channel(5, "app5", "1", "free for the application"),
     Channel(6, "app6", "1", "free for the application"),
     Channel(7, "app7", "1", "free for the application"),
-    Channel(8, "last_run", "%", "ticks of the last run, of those predicted for a full one"),
-    Channel(9, "mean_run", "%", "their running mean, newest weight 1/8"),
+    Channel(8, "last_run", "%", "ticks of the last run, of those predicted for a full one", 100),
+    Channel(9, "mean_run", "%", "their running mean, newest weight 1/8", 100),
     Channel(10, "first_segments", "%", "ticks of the last run before its second hook point, likewise"),
     Channel(11, "arena", "%", "arena that the pack needs, of the board's RAM"),
     Channel(12, "stack", "64 bytes", "deepest stack of the last run that was measured per operator; 0: none was"),
-    Channel(13, "clock", "%", "clock of the core, of its nominal speed"),
-    Channel(14, "full_runs", "%", "running share of inferences of which no hook left anything out"),
+    Channel(13, "clock", "%", "clock of the core, of its nominal speed", 100),
+    Channel(14, "full_runs", "%", "running share of inferences of which no hook left anything out", 100),
     Channel(15, "full_time", "ms", "time of a full run, predicted, or measured where it cannot be"),
 )
 _BY_NAME = {c.name: c for c in CHANNELS}
 assert len(CHANNELS) == records.ENVIRONMENT
+#: The environment of a board that was just started.
+DEFAULTS = tuple(c.default for c in CHANNELS)
 
 _CONDITION = re.compile(
     r"(?P<name>\w+)\s*(?:=\s*(?P<low>-?\d+)\.\.(?P<high>-?\d+)|(?P<op><=|>=|<|>|=)\s*(?P<value>-?\d+))"

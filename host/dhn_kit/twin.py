@@ -19,6 +19,7 @@ import numpy.typing as npt
 from dhn_kit import records
 from dhn_kit.errors import DhnError
 from dhn_kit.pack import Pack
+from dhn_kit.perception import DEFAULTS
 
 Int8 = npt.NDArray[np.int8]
 Mode = Literal["gated", "shadow", "detached"]
@@ -48,6 +49,7 @@ class _Batch(ctypes.Structure):
         ("feature", ctypes.c_void_p),
         ("reached", ctypes.c_void_p),
         ("ran", ctypes.c_void_p),
+        ("environment", ctypes.c_void_p),
         ("taps", ctypes.c_void_p),
         ("tap_count", ctypes.c_uint32),
         ("count", ctypes.c_uint32),
@@ -129,11 +131,13 @@ class Twin:
         features: bool = False,
         taps: Sequence[str] = (),
         sequence: bool = False,
+        environment: npt.ArrayLike = DEFAULTS,
     ) -> TwinResult:
         """Run canonical int8 inputs (N, H, W, C), one array per network input, at an operating point.
 
         ``sequence``: one after the other in this order, as a board sees them, which matters to hooks that remember
-        earlier inputs. Without it they are shared out among threads, each of which starts afresh.
+        earlier inputs. Without it they are shared out among threads, each of which starts afresh. ``environment`` (16,)
+        or (N, 16) int8 are the channels that hooks read.
         """
         arrays = [q] if isinstance(q, np.ndarray) else list(q)
         count = len(arrays[0])
@@ -142,6 +146,8 @@ class Twin:
         if flat.shape[1] != expected:
             raise DhnError(f"input has {flat.shape[1]} bytes each, '{self.pack.name}' takes {expected}")
         result = self._empty(count, features, taps)
+        given = np.asarray(environment, np.int8)
+        result["environment"] = np.ascontiguousarray(np.broadcast_to(given, (count, records.ENVIRONMENT)))
         threads = 1 if sequence else min(self.threads, max(1, count))
         chunks = [c for c in np.array_split(np.arange(count), threads) if len(c)]
         with ThreadPoolExecutor(len(chunks) or 1) as executor:
@@ -192,6 +198,7 @@ class Twin:
             at("feature"),
             at("reached"),
             at("ran"),
+            at("environment"),
             ctypes.addressof(table),
             len(taps),
             stop - start,

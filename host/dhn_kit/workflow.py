@@ -15,7 +15,7 @@ from dhn_kit.board_client import BoardClient, SamplerPolicy
 from dhn_kit.boards import Board
 from dhn_kit.bundle import BundleFile, check_binding, load_bundle
 from dhn_kit.errors import DhnError
-from dhn_kit.hooks import KINDS, Kind, promises
+from dhn_kit.hooks import KINDS, Bundle, Kind, promises
 from dhn_kit.latency import load_latency
 from dhn_kit.pack import Pack
 from dhn_kit.perception import parse_policy
@@ -181,10 +181,7 @@ def train_from_store(
     options = replace(options, slot_bytes=board.hook_flash.slot_bytes)
     costs = predicted_costs(pack, load_latency(board.name))
     result = _search_and_train(pack, hook, calibration, costs, options, wanted)
-    bundle = result.bundle
-    if bundle.operating_points:
-        bundle.policies = parse_policy(policy, bundle.operating_points, worst_cases(pack, bundle, costs))
-        bundle.ranges = monitor.ranges(pack, bundle, calibration)
+    equip(pack, result.bundle, calibration, costs, policy)
     return result
 
 
@@ -198,6 +195,14 @@ def _search_and_train(
     result = train(pack, hook, calibration, costs, replace(options, exits=chosen.exits))
     result.bundle.report["designs"] = [asdict(d) | {"chosen": d is chosen} for d in designs]
     return result
+
+
+def equip(pack: Pack, bundle: Bundle, calibration: Split, costs: Costs, policy: str = "") -> None:
+    """Adds what the board needs of a certified bundle in use: policy rows, and the drift monitor's ranges."""
+    if not bundle.operating_points:
+        return
+    bundle.policies = parse_policy(policy, bundle.operating_points, worst_cases(pack, bundle, costs))
+    bundle.ranges = monitor.ranges(pack, bundle, calibration)
 
 
 #: What `--method` takes.

@@ -22,14 +22,15 @@ typedef struct {
 } twin_tap_t;
 
 typedef struct {
-    const int8_t *input; /* (count, bytes of all inputs, one after the other) */
-    int8_t *output;      /* (count, bytes of all outputs) */
-    int16_t *exit_hook;  /* (count) */
-    uint8_t *decision;   /* (count, DHN_MAX_HOOKS) */
-    int16_t *score;      /* (count, DHN_MAX_HOOKS) */
-    int8_t *feature;     /* (count, bytes of all points' features), NULL: not wanted */
-    uint8_t *reached;    /* (count, points), only with feature */
-    uint8_t *ran;        /* (count, op_count): whether each operator of the main program ran */
+    const int8_t *input;       /* (count, bytes of all inputs, one after the other) */
+    int8_t *output;            /* (count, bytes of all outputs) */
+    int16_t *exit_hook;        /* (count) */
+    uint8_t *decision;         /* (count, DHN_MAX_HOOKS) */
+    int16_t *score;            /* (count, DHN_MAX_HOOKS) */
+    int8_t *feature;           /* (count, bytes of all points' features), NULL: not wanted */
+    uint8_t *reached;          /* (count, points), only with feature */
+    uint8_t *ran;              /* (count, op_count): whether each operator of the main program ran */
+    const int8_t *environment; /* (count, DHN_ENVIRONMENT) */
     const twin_tap_t *taps;
     uint32_t tap_count;
     uint32_t count;
@@ -92,6 +93,14 @@ static uint32_t load_inputs(dhn_model_t *model, const int8_t *from)
     return total;
 }
 
+static void load_environment(dhn_model_t *model, const int8_t *from)
+{
+    int8_t *const to = dhn_environment(model);
+    if (to != NULL) {
+        memcpy(to, from, DHN_ENVIRONMENT);
+    }
+}
+
 static uint32_t save_outputs(dhn_model_t *model, int8_t *to)
 {
     uint32_t total = 0;
@@ -118,6 +127,7 @@ static dhn_status_t run_batch(dhn_model_t *model, const twin_batch_t *batch)
         dhn_trace_t trace;
         watch.last_op = UINT32_MAX;
         in += load_inputs(model, in);
+        load_environment(model, batch->environment + (size_t)watch.item * DHN_ENVIRONMENT);
         dhn_status_t const status = dhn_run(model, &how, &trace);
         if (status != DHN_OK) {
             return status;

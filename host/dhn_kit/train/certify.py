@@ -70,7 +70,7 @@ def run_gated(pack: Pack, bundle: Bundle, split: Split, costs: Costs) -> list[Ou
     if split.input is not None:
         twin, sequence = Twin(pack, pack_bundle(pack, bundle)), any(s.action == "reuse" for s in specs)
         hooks = [(g.decide, g.act) for g in stages]
-        results = [twin.run(split.input, point=k, sequence=sequence) for k in points]
+        results = [twin.run(split.input, point=k, sequence=sequence, environment=split.environment) for k in points]
         return [outcome_of([s.action for s in specs], costs.ops, hooks, r, split.answer) for r in results]
     others = [s.action for s in specs if s.action != "exit" or not _reads_feature(s)]
     if others:

@@ -17,6 +17,7 @@ from dhn_kit import risk
 from dhn_kit.errors import DhnError
 from dhn_kit.hooks import HookPoint
 from dhn_kit.pack import Pack
+from dhn_kit.perception import DEFAULTS
 from dhn_kit.samples import Reason, Sample
 from dhn_kit.store import UNTAGGED
 from dhn_kit.twin import Twin
@@ -26,8 +27,8 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 #: Set in names that are made of a sample's content; tags of played inputs do not have it.
 CONTENT = 0x80000000
-#: Reasons that do not look at the input, so that a sample kept for one of them is a fair draw.
-UNBIASED = Reason.REQUESTED | Reason.FULL_RUN | Reason.EVERY_NTH
+#: Reasons that give every input a known chance, so that a sample kept for one of them is a fair draw, once weighted.
+UNBIASED = Reason.REQUESTED | Reason.FULL_RUN | Reason.EVERY_NTH | Reason.RESERVOIR | Reason.BALANCED
 #: Reasons that look for something: what they keep beside a fair draw teaches, but proves nothing.
 SOUGHT = Reason.UNCERTAIN | Reason.DRIFT
 #: Largest weight of a sample in training, as a multiple of the median.
@@ -41,7 +42,8 @@ SHIFT = 0.05
 class Split:
     """N inputs as the full network saw them. ``features[p]`` (N, F) int8 per hook point, ``output`` (N, K) int8,
     ``input`` (N, H, W, C) int8 or None where nobody kept it, ``label`` (N,) or None, -1 where unknown.
-    ``propensity`` (N,) is the probability with which each was kept, None where all had the same chance."""
+    ``propensity`` (N,) is the probability with which each was kept, None where all had the same chance. ``env`` (N, 16)
+    int8 are the channels of `perception` that hooks could read, None where nobody noted them."""
 
     features: list[Int8]
     output: Int8
@@ -49,6 +51,7 @@ class Split:
     label: Ints | None
     tags: list[int]
     propensity: Floats | None = None
+    env: Int8 | None = None
 
     def __len__(self) -> int:
         return len(self.output)
@@ -59,6 +62,11 @@ class Split:
         rows = {f.name: getattr(self, f.name) for f in fields(self)}
         cut: dict[str, Any] = {name: v[:n] for name, v in rows.items() if isinstance(v, np.ndarray)}
         return replace(self, **cut, features=[f[:n] for f in self.features], tags=self.tags[:n])
+
+    @property
+    def environment(self) -> npt.ArrayLike:
+        """What to give to `Twin.run`: the channels, or those of a board that was just started."""
+        return DEFAULTS if self.env is None else self.env
 
     @property
     def answer(self) -> Ints:
@@ -125,6 +133,7 @@ def split_from_samples(
         labels if (labels >= 0).any() else None,
         [sample_name(s) for s in usable],
         np.array([s.propensity for s in usable], np.float64),
+        np.array([s.env for s in usable], np.int8) if all(s.env for s in usable) else None,
     )
 
 

@@ -74,7 +74,8 @@ def _act_rates(pack: Pack, bundle: Bundle, split: Split) -> dict[tuple[int, int]
     if split.input is None:
         return {}
     twin = Twin(pack, pack_bundle(pack, bundle))
-    acted = [twin.run(split.input, point=k).decisions == 2 for k in range(len(bundle.operating_points))]
+    points = range(len(bundle.operating_points))
+    acted = [twin.run(split.input, point=k, environment=split.environment).decisions == 2 for k in points]
     hooks = range(len(hook_order(bundle)))
     return {(h, k): int(acted[k][:, h].sum()) for k in range(len(acted)) for h in hooks}
 
