@@ -32,7 +32,7 @@ class Builder:
 
     def const(self, array: Any) -> str:
         self.consts.append(numpy_helper.from_array(np.asarray(array, np.float32), f"c{len(self.consts)}"))
-        return self.consts[-1].name
+        return str(self.consts[-1].name)
 
     def node(self, op: str, *inputs: str, **attrs: Any) -> None:
         output = f"t{len(self.nodes)}"
