@@ -155,6 +155,8 @@ def bundle_file(main: Pack, bundle: Bundle) -> BundleFile:
                 "point": spec.point,
                 "action": spec.action,
                 "thresholds": [int(t) for t in spec.thresholds],
+                "group": spec.group,
+                "variant": spec.variant,
                 "reads": sorted(read_by(spec)),
                 "keeps": sorted(kept_by(spec, main)),
                 "decide": _work(placed.decide),

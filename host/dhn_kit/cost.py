@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from dhn_kit.boards import Board
 from dhn_kit.hook_programs import Program, place_hook
 from dhn_kit.hooks import HookPoint, HookSpec
 from dhn_kit.kernels import all_by_name
 from dhn_kit.latency import LatencyModel
-from dhn_kit.pack import Pack
+from dhn_kit.pack import OpInfo, Pack
 from dhn_kit.records import INSTR_RUN
 from dhn_kit.unpack import Instruction, unpack
 
@@ -48,6 +51,33 @@ def full_ticks(pack: Pack, board: Board, model: LatencyModel) -> int:
     """Predicted ticks of a run without hooks; 0 where the board's ticks say nothing about instructions."""
     per_tick = board.timer.instructions_per_tick
     return round(sum(node_costs(pack, model)) / per_tick) if per_tick else 0
+
+
+def gate_savings(pack: Pack, model: LatencyModel | None = None) -> dict[int, npt.NDArray[np.float64]]:
+    """Per channel mask, by its group: (ops, gates + 1) instructions that each operator takes less than with all gates
+    open, by the number of gates that are. Gates are taken to cost alike."""
+    known = model or LatencyModel()
+    calls = [i.params or {} for i in unpack(pack.data).program if i.fields["kind"] == INSTR_RUN]
+    found = {}
+    for g in (g for g in pack.gates if g.kind == "channel"):
+        table = np.zeros((len(pack.ops), g.count + 1))
+        for number, (op, call) in enumerate(zip(pack.ops, calls, strict=True)):
+            if op.group == g.group and op.variant:
+                costs = np.array([_of_share(op, call, k / g.count, known) for k in range(g.count + 1)])
+                table[number] = costs[-1] - costs
+        found[g.group] = table
+    return found
+
+
+def _of_share(op: OpInfo, values: Mapping[str, Any], share: float, model: LatencyModel) -> float:
+    """Predicted instructions of a call with this share of its channel gates open."""
+    macs: float = op.macs
+    found = dict(values)
+    for side in ("in", "out"):
+        if found.get(f"{side}_group"):
+            found[f"{side}_open"] = round(share * found[f"{side}_c"])
+            macs *= share
+    return model.instructions(all_by_name()[op.kernel], found, round(macs), op.outputs)
 
 
 def hook_cost(pack: Pack, spec: HookSpec, point: HookPoint, model: LatencyModel | None = None) -> tuple[int, int]:

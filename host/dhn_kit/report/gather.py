@@ -27,7 +27,7 @@ def gather(
     What the twin cannot know (measured instructions, SQNR, float agreement) is for the caller to fill in.
     """
     hooks = [costs.hook(s, pack.points[s.point]) for s in hook_order(bundle)]
-    return _gather(pack, WhatIf(pack, bundle_file(pack, bundle), split, costs.ops, hooks), costs, board, counting)
+    return _gather(pack, WhatIf(pack, bundle_file(pack, bundle), split, costs, hooks), costs, board, counting)
 
 
 def gather_file(
@@ -35,7 +35,7 @@ def gather_file(
 ) -> ReportData:
     """`gather` for a bundle that was read from a file; costs by a board's model."""
     costs = certify.predicted_costs(pack, model)
-    run = WhatIf(pack, file, split, costs.ops, file_costs(file, model))
+    run = WhatIf(pack, file, split, costs, file_costs(file, model))
     return _gather(pack, run, costs, board, counting)
 
 

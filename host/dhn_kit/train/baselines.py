@@ -17,7 +17,7 @@ from dhn_kit.errors import DhnError
 from dhn_kit.hooks import ALWAYS, NEVER, SILENT
 from dhn_kit.latency import LatencyModel
 from dhn_kit.pack import Pack
-from dhn_kit.train.certify import outcome_of
+from dhn_kit.train.certify import Costs, outcome_of
 from dhn_kit.train.data import Floats, Int8, Ints, Split
 from dhn_kit.train.thresholds import Outcome
 from dhn_kit.twin import Mode, Twin
@@ -65,16 +65,17 @@ class Choice:
 class WhatIf:
     """Runs a bundle under other thresholds than its own over one split that has inputs.
 
-    ``ops`` has the instructions of each operator of the main program, ``hooks`` (deciding, acting) of each hook.
+    ``costs`` has the instructions of the main program, ``hooks`` (deciding, acting) of each hook.
     """
 
     def __init__(
-        self, pack: Pack, file: BundleFile, split: Split, ops: Sequence[float], hooks: Sequence[tuple[float, float]]
+        self, pack: Pack, file: BundleFile, split: Split, costs: Costs, hooks: Sequence[tuple[float, float]]
     ) -> None:
         if split.input is None:
             raise DhnError("a report needs the inputs themselves: give the data set, or samples that carry inputs")
-        self.pack, self.file, self.split, self.ops, self.costs = pack, file, split, ops, hooks
+        self.pack, self.file, self.split, self.ops, self.costs = pack, file, split, costs.ops, hooks
         self.actions = [h["action"] for h in file.hooks]
+        self.masks = costs.masks([(h["action"], h.get("group", 0)) for h in file.hooks])
         #: what a hook keeps from one input to the next depends on their order
         self.sequence = "reuse" in self.actions
 
@@ -98,7 +99,7 @@ class WhatIf:
         assert self.split.input is not None
         mode: Mode = "detached" if detached else "gated"
         result = Twin(self.pack, data).run(self.split.input, point=point, mode=mode, sequence=self.sequence)
-        return outcome_of(self.actions, self.ops, self.costs, result, self.split.answer)
+        return outcome_of(self.actions, self.ops, self.costs, result, self.split.answer, self.masks)
 
     def compared(self, name: str, kind: str, cost: Floats, answer: Ints) -> Comparison:
         agreement = float((answer == self.split.answer).mean())

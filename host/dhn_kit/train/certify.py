@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -27,11 +27,17 @@ class Costs:
     """Predicted (or measured) instructions: per graph node, (deciding, acting) of a hook, and per operator.
 
     Operators are those of the main program in its order; a node may have several, bands or variants, for instance.
+    ``gates``: what operators take less when gates of a channel mask are shut, as `cost.gate_savings` has it.
     """
 
     nodes: Sequence[float]
     hook: Callable[[HookSpec, HookPoint], tuple[float, float]]
     ops: Sequence[float]
+    gates: Mapping[int, npt.NDArray[np.float64]] = field(default_factory=dict)
+
+    def masks(self, groups: Sequence[tuple[str, int]]) -> list[tuple[int, npt.NDArray[np.float64]]]:
+        """For hooks of these actions and groups: number and savings of those that mask channels."""
+        return [(k, self.gates[g]) for k, (action, g) in enumerate(groups) if action == "mask" and g in self.gates]
 
     @property
     def full(self) -> float:
@@ -50,6 +56,7 @@ def predicted_costs(pack: Pack, model: LatencyModel | None = None) -> Costs:
         cost.node_costs(pack, model),
         lambda spec, point: cost.hook_cost(pack, spec, point, model),
         cost.op_costs(pack, model),
+        cost.gate_savings(pack, model),
     )
 
 
@@ -71,7 +78,8 @@ def run_gated(pack: Pack, bundle: Bundle, split: Split, costs: Costs) -> list[Ou
         twin, sequence = Twin(pack, pack_bundle(pack, bundle)), any(s.action == "reuse" for s in specs)
         hooks = [(g.decide, g.act) for g in stages]
         results = [twin.run(split.input, point=k, sequence=sequence, environment=split.environment) for k in points]
-        return [outcome_of([s.action for s in specs], costs.ops, hooks, r, split.answer) for r in results]
+        actions, masks = [s.action for s in specs], costs.masks([(s.action, s.group) for s in specs])
+        return [outcome_of(actions, costs.ops, hooks, r, split.answer, masks) for r in results]
     others = [s.action for s in specs if s.action != "exit" or not _reads_feature(s)]
     if others:
         raise DhnError(
@@ -112,16 +120,31 @@ def head_scores(spec: HookSpec, split: Split) -> npt.NDArray[np.int8]:
 
 
 def measured_cost(
-    ops: Sequence[float], hooks: Sequence[tuple[float, float]], result: TwinResult
+    ops: Sequence[float],
+    hooks: Sequence[tuple[float, float]],
+    result: TwinResult,
+    masks: Sequence[tuple[int, npt.NDArray[np.float64]]] = (),
 ) -> npt.NDArray[np.float64]:
     """Instructions of each input (N,): of the operators that the twin ran and of the hooks that it asked.
 
     ``ops`` has the cost of each operator of the main program, ``hooks`` (deciding, acting) of each hook. No kind of
-    hook needs rules of its own: what it left out did not run.
+    hook needs rules of its own: what it left out did not run. But operators that run with channels left out take less,
+    which ``masks`` says: number of the hook, and (ops, gates + 1) instructions saved by the number of open gates.
     """
     decide, act = np.array(hooks, np.float64).reshape(-1, 2).T
     asked, acted = result.decisions > 0, result.decisions == 2
-    return np.asarray(result.ran @ np.asarray(ops, np.float64) + asked @ decide + acted @ act, np.float64)
+    return np.asarray(op_instructions(ops, result, masks).sum(axis=1) + asked @ decide + acted @ act, np.float64)
+
+
+def op_instructions(
+    ops: Sequence[float], result: TwinResult, masks: Sequence[tuple[int, npt.NDArray[np.float64]]] = ()
+) -> npt.NDArray[np.float64]:
+    """(N, ops): of each operator that ran, as `measured_cost` counts them."""
+    found = result.ran * np.asarray(ops, np.float64)
+    for number, saved in masks:
+        acted = result.decisions[:, number, None] == 2
+        found -= result.ran * acted * saved[:, result.scores[:, number]].T
+    return found
 
 
 def outcome_of(
@@ -130,12 +153,13 @@ def outcome_of(
     hooks: Sequence[tuple[float, float]],
     result: TwinResult,
     answer: Ints,
+    masks: Sequence[tuple[int, npt.NDArray[np.float64]]] = (),
 ) -> Outcome:
     """What the twin did, with costs as in `measured_cost`; ``answer`` (N,) is the full network's."""
     skips = [k for k, action in enumerate(actions) if action == "skip"]
     skipped = (result.decisions[:, skips] == 2).sum(axis=1).astype(np.int64)
     given = np.asarray(result.output.argmax(axis=1), np.int64)
-    total = measured_cost(ops, hooks, result)
+    total = measured_cost(ops, hooks, result, masks)
     return Outcome(total, given != answer, result.exit_hook.astype(np.int64), skipped, given)
 
 

@@ -74,7 +74,8 @@ def observe(pack: Pack, specs: Sequence[HookSpec], split: Split, costs: Costs) -
     decide, act = np.array([costs.hook(spec, pack.points[spec.point]) for spec in ordered]).T[:, :, None]
     decisions = result.decisions.T
     hooks = (decisions > 0) * decide + (decisions == 2) * act
-    ops = result.ran.T * np.asarray(costs.ops, np.float64)[:, None]
+    masks = costs.masks([(spec.action, spec.group) for spec in ordered])
+    ops = certify.op_instructions(costs.ops, result, masks).T
     cost = ops.sum(axis=0) + hooks.sum(axis=0)
     repeats = sources((result.decisions[:, reuses] == 2).any(axis=1))
     return Base(ordered, result.features, result.output, cost, repeats, ops, hooks)
