@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from bench_hooks_cifar import Network, Track, cifar
 
 from dhn_kit import resources, workflow
 from dhn_kit.boards import load_board
@@ -58,4 +59,21 @@ def mnist(folder: Path, reference: Path) -> Workload:
     return Workload(packed, hooks, point, graph.quantize_input(data.x_test), data.y_test)
 
 
-RECIPES: dict[str, Callable[[Path, Path], Workload]] = {"mnist": mnist}
+def cifar_recipe(network: Network, track: Track) -> Callable[[Path, Path], Workload]:
+    """CIFAR with a side network: at the input, or on what the main network's first block computes."""
+
+    def recipe(folder: Path, reference: Path) -> Workload:
+        packed, hooks, test = cifar(network, track, reference)
+        assert test.input is not None and test.label is not None
+        return Workload(packed, hooks, 0, test.input, test.label, facts=dict(hooks.report))
+
+    return recipe
+
+
+RECIPES: dict[str, Callable[[Path, Path], Workload]] = {
+    "mnist": mnist,
+    "cifar_resnet20_features": cifar_recipe("resnet20", "features"),
+    "cifar_resnet20_input": cifar_recipe("resnet20", "input"),
+    "cifar_resnet8_features": cifar_recipe("resnet8", "features"),
+    "cifar_resnet8_input": cifar_recipe("resnet8", "input"),
+}

@@ -133,3 +133,43 @@ def test_one_epoch_of_the_script_writes_a_network_of_the_same_form(facts: Facts,
         for weight in model.graph.initializer:
             weight.raw_data = b""
     assert fresh == committed
+
+
+@dataclass(frozen=True)
+class Side:
+    """A side network for CIFAR: what it reads, its exits' accuracies on the test images, and the main network's."""
+
+    file: str
+    channels: int
+    exits: tuple[float, ...]
+    max_bytes: int = 100_000
+
+
+SIDES = (
+    Side("cifar_input.onnx", 3, (0.787, 0.825)),
+    Side("cifar_block0_resnet20.onnx", 16, (0.780, 0.815)),
+    Side("cifar_block0_resnet8.onnx", 16, (0.802,)),
+)
+
+
+@pytest.mark.parametrize("side", SIDES, ids=lambda side: side.file)
+def test_a_side_network_is_small_and_gives_logits_per_exit(side: Side) -> None:
+    path = ZOO / side.file
+    assert path.stat().st_size < side.max_bytes
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (port,) = session.get_inputs()
+    assert (port.name, port.shape[1:]) == ("tap", [side.channels, 32, 32])
+    x = np.random.default_rng(0).normal(size=(3, side.channels, 32, 32)).astype(np.float32)
+    assert [y.shape for y in session.run(None, {"tap": x})] == [(3, 10)] * len(side.exits)
+
+
+@pytest.mark.reference
+def test_the_input_network_stays_three_points_below_the_networks_it_serves(reference_dir: Path) -> None:
+    """An input network that is as good as the main network would replace it."""
+    test = np.load(reference_dir / "data" / "cifar10_jpeg_test5k.npz")
+    x, y = test["x"].transpose(0, 3, 1, 2).astype(np.float32) / 255, test["y"]
+    session = onnxruntime.InferenceSession(str(ZOO / "cifar_input.onnx"), providers=["CPUExecutionProvider"])
+    first, second = (float((z.argmax(1) == y).mean()) for z in session.run(None, {"tap": (x - 0.4734) / 0.2516}))
+    assert abs(first - SIDES[0].exits[0]) < 0.005 and abs(second - SIDES[0].exits[1]) < 0.005
+    assert first <= 0.8188 - 0.03, "ResNet-8"
+    assert second <= 0.8560 - 0.03, "ResNet-20"

@@ -135,11 +135,11 @@ class Candidate:
 class _Search:
     """Remembers every threshold vector that was simulated: all of them compete for every budget."""
 
-    def __init__(self, c: Cascade, active: Sequence[int]) -> None:
+    def __init__(self, c: Cascade, active: Sequence[int], grid: int = GRID) -> None:
         self.c = c
         ran = np.ones(c.n, bool) if c.reused is None else c.reused < 0
-        grids = [_grid(c.values[:, s, ran], g.off) for s, g in enumerate(c.stages)]
-        self.grids = [grid if s in active else [c.stages[s].off] for s, grid in enumerate(grids)]
+        grids = [_grid(c.values[:, s, ran], g.off, grid) for s, g in enumerate(c.stages)]
+        self.grids = [levels if s in active else [c.stages[s].off] for s, levels in enumerate(grids)]
         self.seen: dict[Thresholds, tuple[float, float]] = {}
 
     def look(self, trials: list[Thresholds]) -> list[tuple[float, float]]:
@@ -178,14 +178,19 @@ class _Search:
 
 
 def search(
-    c: Cascade, budgets: Sequence[float], active: Sequence[int] | None = None, prices: Sequence[float] = PRICES
+    c: Cascade,
+    budgets: Sequence[float],
+    active: Sequence[int] | None = None,
+    prices: Sequence[float] = PRICES,
+    grid: int = GRID,
 ) -> list[Candidate]:
     """For each risk budget the cheapest thresholds found, for hooks in `active` (all); cautious first.
 
     Coordinate descent on cost + price x risk, for prices from high to low, each starting where the last one ended.
-    Equal vectors are merged. A budget of 0 is met by silent hooks, unless others that are not searched have spent more.
+    Equal vectors are merged. ``grid``: how many thresholds are tried per hook. A budget of 0 is met by silent hooks,
+    unless others that are not searched have spent more.
     """
-    looked = _Search(c, range(len(c.stages)) if active is None else active)
+    looked = _Search(c, range(len(c.stages)) if active is None else active, grid)
     current: Thresholds = tuple(stage.off for stage in c.stages)
     looked.look([current])
     for price in prices:
@@ -197,9 +202,9 @@ def search(
     return sorted(found.values(), key=lambda f: (f.risk, -f.cost))
 
 
-def _grid(values: Ints, off: int) -> list[int]:
+def _grid(values: Ints, off: int, count: int) -> list[int]:
     """Quantiles of a hook's values, just above the highest one, and what silences it."""
-    levels = np.quantile(values, np.linspace(0, 1, GRID), method="nearest")
+    levels = np.quantile(values, np.linspace(0, 1, count), method="nearest")
     return [*sorted({int(v) for v in levels} | {int(values.max()) + 1}), off]
 
 
