@@ -67,7 +67,8 @@ def test_channels_of_the_application_are_set_by_name_and_given_back(board: Board
     assert before.env[:8] == (100, 25, 127, 0, 0, 0, 0, 0) and before.held == ()
     held = board.client.surroundings({"battery": 40, "app7": -128})
     assert held.env[:8] == (40, 25, 127, 0, 0, 0, 0, -128) and held.held == ("battery", "app7")
-    assert board.client.surroundings({}).held == ()
+    back = board.client.surroundings({})
+    assert back.held == () and back.env == before.env
     with pytest.raises(DhnError, match="'humidity' is unknown"):
         board.client.surroundings({"humidity": 40})
     with pytest.raises(DhnError, match="'clock' is the board's own"):

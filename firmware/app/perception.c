@@ -21,6 +21,13 @@ int8_t __attribute__((weak)) app_clock_percent(void)
     return 100;
 }
 
+/* The application's channels where nobody says. */
+static const int8_t unknown[ENV_RUNNER] = {
+    [ENV_BATTERY] = 100,
+    [ENV_TEMPERATURE] = 25,
+    [ENV_DEADLINE] = ENV_NO_DEADLINE,
+};
+
 static int8_t clipped(uint32_t value)
 {
     return (int8_t)(value < INT8_MAX ? value : INT8_MAX);
@@ -45,9 +52,7 @@ void perception_start(perception_t *self, const runner_t *runner)
     self->runner = runner;
     self->full_ticks = model_full_ticks;
     self->full_share = 65536;
-    self->channel[ENV_BATTERY] = 100;
-    self->channel[ENV_TEMPERATURE] = 25;
-    self->channel[ENV_DEADLINE] = ENV_NO_DEADLINE;
+    memcpy(self->channel, unknown, sizeof unknown);
     self->channel[ENV_LAST_RUN] = 100; /* as after a full run */
     self->channel[ENV_MEAN_RUN] = 100;
     self->channel[ENV_FULL_RUNS] = 100;
@@ -57,6 +62,9 @@ void perception_start(perception_t *self, const runner_t *runner)
 
 void perception_hold(perception_t *self, uint8_t mask, const int8_t *values)
 {
+    for (uint8_t i = 0; i < ENV_RUNNER; i++)
+        if (self->held >> i & 1)
+            self->channel[i] = unknown[i];
     self->held = mask;
     memcpy(self->held_value, values, sizeof self->held_value);
 }

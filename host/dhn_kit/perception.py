@@ -169,15 +169,14 @@ def deadline_rows(worst_cases: Sequence[float]) -> list[PolicyRow]:
     """The thriftiest operating point whose worst case fits into the time that is left.
 
     ``worst_cases`` are the longest that a run at each operating point can take, as a share of a full run without hooks,
-    points in order from cautious to thrifty. Where none fits, the point with the shortest worst case is as good as it
-    gets. Without a deadline no row holds.
+    points in order from cautious to thrifty. Where none fits, the thriftiest has the best chance. Without a deadline no
+    row holds.
     """
     deadline = channel("deadline").number
-    shortest = min(range(len(worst_cases)), key=lambda k: (worst_cases[k], -k))
     rows: list[PolicyRow] = []
     for time in range(NO_DEADLINE):
         fitting = [k for k, worst in enumerate(worst_cases) if 100 * worst <= time]
-        point = max(fitting, default=shortest)
+        point = max(fitting, default=len(worst_cases) - 1)
         if rows and rows[-1].point == point:
             rows[-1] = PolicyRow(point, deadline, rows[-1].low, time)
         else:
