@@ -179,3 +179,18 @@ def test_options_take_the_kinds_that_exist() -> None:
     assert isinstance(workflow.options_for(0.01, 0.05, "exit,skip", 0, 1), Options)
     with pytest.raises(DhnError, match="'mask'"):
         workflow.options_for(0.01, 0.05, "exit,mask", 0, 1)
+
+
+def test_the_board_is_told_its_surroundings_and_tells_its_state(call: Call, tmp_path: Path) -> None:
+    small_pack(tmp_path / "m.dhn")
+    x = np.random.default_rng(0).integers(-128, 128, (40, 8, 8, 3)).astype(np.int8)
+    np.savez(tmp_path / "x.npz", x=x)
+    rules = ("--policy", "balanced", "--no-input", "--full-share", "0.3", "--env", "battery=40,app5=-7")
+    done = call("collect", "m.dhn", "s.db", "--board", "posix", "-i", "x.npz", *rules)
+    with SampleStore(tmp_path / "s.db") as store:
+        samples = store.load(load_pack(tmp_path / "m.dhn").hash)
+    assert 0 < len(samples) == done["stored"] < 40 and done["falls"] == done["lost"] == 0
+    assert all(s.input is None and s.env[0] == 40 and s.env[5] == -7 and 0 < s.propensity < 1 for s in samples)
+    status = call("status", "m.dhn", "--board", "posix")
+    assert status["board"]["automatic"] and status["board"]["state_bytes"] > 4000
+    assert status["surroundings"]["env"][0] == 100 and status["monitor"]["rows"] == 0
