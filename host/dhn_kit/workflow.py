@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,7 @@ from dhn_kit.train import design, monitor
 from dhn_kit.train.certify import Costs, predicted_costs
 from dhn_kit.train.data import Split, sample_name, split_from_samples
 from dhn_kit.train.heads import Head, Method, unpacked
+from dhn_kit.train.options import Against
 from dhn_kit.train.trainer import Options, TrainResult, train
 from dhn_kit.train.worst_case import worst_cases
 
@@ -214,6 +216,14 @@ def methods_for(name: str) -> tuple[Method, ...]:
     if name not in METHODS:
         raise DhnError(f"training method '{name}' is unknown; choose one of {', '.join(METHODS)}")
     return METHODS[name]
+
+
+def against_for(name: str) -> Against:
+    """What answers are judged by, by a name on the command line. DhnError for an unknown one."""
+    for known in get_args(Against):
+        if name == known:
+            return cast(Against, known)
+    raise DhnError(f"answers cannot be judged against '{name}'; choose one of {', '.join(get_args(Against))}")
 
 
 def heads_of(pack: Pack, path: Path) -> dict[str, Head]:

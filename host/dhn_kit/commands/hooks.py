@@ -212,6 +212,12 @@ def train(
             help="Which operating point the board takes when, such as 'battery<20: 2; deadline' (docs/perception.md).",
         ),
     ] = "",
+    against: Annotated[
+        str, typer.Option("--against", help="What a wrong answer differs from: network (the full network's), or label.")
+    ] = "network",
+    side: Annotated[
+        Path | None, typer.Option("--side", metavar="NET.ONNX", help="Trained network on the input, for --hooks input.")
+    ] = None,
     search: Annotated[
         bool, typer.Option("--search", help="Search where exits sit and their shapes, under --budget.")
     ] = False,
@@ -241,6 +247,7 @@ def train(
     """
     from dhn_kit import workflow
     from dhn_kit.bundle import load_bundle, save_bundle
+    from dhn_kit.onnx_import import import_onnx
     from dhn_kit.pack import load_pack
     from dhn_kit.perception import read_policy
     from dhn_kit.store import SampleStore
@@ -256,6 +263,8 @@ def train(
         methods=workflow.methods_for(method),
         start=earlier,
         survivors=survivors,
+        against=workflow.against_for(against),
+        side=import_onnx(existing_file(side)) if side else None,
         allow_unseen=allow_unseen,
     )
     wanted = workflow.Search(design.parse_budget(budget), minutes) if search else None

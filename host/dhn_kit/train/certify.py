@@ -140,7 +140,7 @@ def op_instructions(
     ops: Sequence[float], result: TwinResult, masks: Sequence[tuple[int, npt.NDArray[np.float64]]] = ()
 ) -> npt.NDArray[np.float64]:
     """(N, ops): of each operator that ran, as `measured_cost` counts them."""
-    found = result.ran * np.asarray(ops, np.float64)
+    found = np.asarray(result.ran * np.asarray(ops, np.float64), np.float64)
     for number, saved in masks:
         acted = result.decisions[:, number, None] == 2
         found -= result.ran * acted * saved[:, result.scores[:, number]].T
@@ -240,6 +240,23 @@ def judge(outcomes: Sequence[Outcome], split: Split, epsilons: Sequence[float], 
         certificates += [
             error_certificate(k, outcomes[c.rung], split, delta, len(outcomes)) for k, c in enumerate(choices)
         ]
+    return Verdict(errors, bounds, choices, refused, certificates)
+
+
+def judge_errors(outcomes: Sequence[Outcome], split: Split, epsilons: Sequence[float], delta: float) -> Verdict:
+    """Chooses operating points by how often they answer otherwise than the label, and certifies that.
+
+    ``epsilons`` are error rates, fixed without the split; all samples have a label.
+    """
+    assert split.label is not None
+    wrong = [np.asarray(o.answer != split.label, bool) for o in outcomes]
+    errors = [int(w.sum()) for w in wrong]
+    bounds = [risk.bound(w, delta, split.propensity) for w in wrong]
+    exact = risk.equal(split.propensity)
+    choices, refused = choose(errors, len(split), epsilons, delta, None if exact else bounds)
+    certificates = [
+        replace(error_certificate(k, outcomes[c.rung], split, delta), epsilon=c.epsilon) for k, c in enumerate(choices)
+    ]
     return Verdict(errors, bounds, choices, refused, certificates)
 
 

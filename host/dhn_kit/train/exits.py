@@ -77,12 +77,13 @@ class Brief:
 
 @dataclass
 class ExitFit:
-    """A quantised head and its out-of-fold margins (P, N) in int8 steps, with the arg max (P, N), per path."""
+    """A quantised head; its out-of-fold scores (P, N, K) in int8 steps per path, their margins and arg max (P, N)."""
 
     point: HookPoint
     net: Graph
     answer: Graph | None
     recipe: Recipe
+    scores: Ints
     margins: Ints
     choices: Ints
     head: Head
@@ -135,7 +136,7 @@ def _fit_by(
     right = choices[0] == pool.target[: pool.n].argmax(axis=1)
     seconds = time.perf_counter() - began
     trial = Trial(name, method, recipe.hidden, float(np.average(right, weights=pool.weight)), seconds)
-    return ExitFit(point, net, answer, recipe, margin(scores), choices, final, [trial])
+    return ExitFit(point, net, answer, recipe, scores, margin(scores), choices, final, [trial])
 
 
 def placed(head: Head, x: Floats, kind: OutputKind) -> tuple[float, float]:

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from dhn_kit.hooks import HookPoint, HookSpec
+from dhn_kit.errors import DhnError
+from dhn_kit.hooks import NEVER, SILENT, HookPoint, HookSpec
 from dhn_kit.pack import Pack
-from dhn_kit.train import exits, heads, skips, tuning
+from dhn_kit.train import cascade, exits, heads, input_net, skips, tuning
 from dhn_kit.train.certify import Costs, stage
 from dhn_kit.train.data import Int8, Ints, Split, warped
 from dhn_kit.train.heads import Head
@@ -24,6 +25,8 @@ from dhn_kit.twin import Twin
 
 #: Samples and their warped copies that heads learn from; a fit's steps do not see more rows than a few times this.
 MOST_ROWS = 12000
+#: Inputs that calibrate the quantisation of a network on the input.
+SIDE_INPUTS = 1024
 #: Shares of the risk at which hooks are judged that may go into changing the computation; exits get the rest.
 BASE_SHARES = (0.4, 1.6)
 
@@ -51,6 +54,7 @@ class Fitted:
     dropped: list[Dropped] = field(default_factory=list)
     trials: list[exits.Trial] = field(default_factory=list)
     heads: dict[str, Head] = field(default_factory=dict)
+    scores: dict[str, Int8] = field(default_factory=dict)  #: per exit that keeps them, (bases, N, K) out of fold
 
 
 @dataclass
@@ -78,27 +82,68 @@ def fit_hooks(pack: Pack, hook: Split, costs: Costs, options: Options, clock: Cl
     kind, records = output_kind(pack, hook), []
     pool = pool_for(pack, hook, kind, options)
     clock.lap("features")
+    wanted, each = truth(hook, options), len(paths[0])
+    for side in _side_exits(pack, hook, kind, options):
+        fitted.specs.append(side.spec)
+        same = (len(flat), len(hook))
+        records.append(_Record(np.broadcast_to(side.margins, same), np.broadcast_to(side.choices != wanted, same)))
+        if side.spec.keeps:
+            fitted.scores[side.spec.name] = np.stack([side.scores] * len(bases))
     for point in (p for p in pack.points if not p.final):
         brief = brief_for(pack, point, options) if "exit" in options.kinds else None
         if brief is not None:
             fit = exits.fit_exit(pool, point, kind, [p.features[point.index] for p in flat], brief)
             pool = exits.survivors(pool, fit.margins[0], fit.choices[0] != hook.answer, options.survivors)
             spec = HookSpec(point.index, "exit", fit.net, [], "margin", fit.answer, name=fit.net.name, kind="exit")
+            if "blend" in options.kinds:
+                spec.keeps = {"score": f"{point.name}.score"}
+                fitted.scores[spec.name] = fit.scores[::each].astype(np.int8)
             fitted.specs.append(spec)
             fitted.trials += fit.trials
             fitted.heads[spec.name] = fit.head
-            records.append(_Record(fit.margins, fit.choices != hook.answer))
+            records.append(_Record(fit.margins, fit.choices != wanted))
         for skip in (s for s in skip_fits if s.point.index == point.index):
             spec, scores = _gate(pack, hook, skip, flat, pool.fold)
             fitted.specs.append(spec)
             records.append(_Record(scores, np.zeros(scores.shape, bool)))
-    each = len(paths[0])
     fitted.cascades = [
-        _cascade(pack, fitted.specs, records, slice(b * each, (b + 1) * each), base, group, hook, costs)
+        _cascade(pack, fitted.specs, records, slice(b * each, (b + 1) * each), base, group, hook, wanted, costs)
         for b, (base, group) in enumerate(zip(bases, paths, strict=True))
     ]
     clock.lap("heads")
     return fitted
+
+
+def truth(split: Split, options: Options) -> Ints:
+    """What answers are compared with, (N,). DhnError where labels are asked for and some are missing."""
+    if options.against == "network":
+        return split.answer
+    unknown = len(split) if split.label is None else int((split.label < 0).sum())
+    if split.label is None or unknown:
+        raise DhnError(
+            f"{unknown} of {len(split)} samples have no label to judge answers by: collect with labels, or judge by "
+            "the full network"
+        )
+    return split.label
+
+
+def _side_exits(pack: Pack, hook: Split, kind: exits.OutputKind, options: Options) -> list[cascade.Fitted]:
+    """Exits of a network of their own at the input. It was trained elsewhere, so that its scores are honest."""
+    if "input" not in options.kinds:
+        return []
+    if options.side is None:
+        raise DhnError("hooks of kind 'input' need a network on the input: name a trained one with --side NET.onnx")
+    if hook.input is None:
+        raise DhnError("samples carry no inputs, which hooks of kind 'input' need: collect with inputs")
+    answer = input_net.Answer(kind.quant, kind.centre)
+    hooks = input_net.side_hooks(options.side, pack.points[0], hook.input[:SIDE_INPUTS], answer, "input")
+    return cascade.observed(pack, [replace(h, kind="input") for h in hooks], hook)
+
+
+def _off(spec: HookSpec, specs: Sequence[HookSpec]) -> int:
+    """What silences a hook: where others read what it keeps it must be asked all the same."""
+    read = {port.name for other in specs for port in other.net.inputs}
+    return SILENT if read & {f"keep.{name}" for name in spec.keeps.values()} else NEVER
 
 
 def brief_for(pack: Pack, point: HookPoint, options: Options) -> exits.Brief | None:
@@ -146,18 +191,18 @@ def _cascade(
     base: Base,
     paths: Sequence[_Path],
     hook: Split,
+    wanted: Ints,
     costs: Costs,
 ) -> Cascade:
     shape = (len(paths), 0, len(hook))
     values = np.stack([r.values[rows] for r in records], axis=1) if records else np.zeros(shape, np.int64)
     wrong = np.stack([r.wrong[rows] for r in records], axis=1) if records else np.zeros(shape, bool)
-    final = np.stack([p.output.argmax(axis=1) != hook.answer for p in paths])
-    stages = [stage(s, pack.points[s.point], costs) for s in specs]
-    cascade = Cascade(stages, values, wrong, final, costs.full, hook.weight.astype(np.float64))
+    final = np.stack([p.output.argmax(axis=1) != wanted for p in paths])
+    stages = [replace(stage(s, pack.points[s.point], costs), off=_off(s, specs)) for s in specs]
+    found = Cascade(stages, values, wrong, final, costs.full, hook.weight.astype(np.float64))
     if not base.plain:
-        cascade.reach, cascade.ends = tuning.reach(pack, base, specs), base.cost
-        cascade.reused = base.reused
-    return cascade
+        found.reach, found.ends, found.reused = tuning.reach(pack, base, specs), base.cost, base.reused
+    return found
 
 
 def output_kind(pack: Pack, hook: Split) -> exits.OutputKind:

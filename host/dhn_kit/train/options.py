@@ -5,9 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
+from dhn_kit.graph import Graph
 from dhn_kit.hooks import Kind
 from dhn_kit.train.heads import Head, Method
+
+#: What a wrong answer differs from: the full network's, or the label.
+Against = Literal["network", "label"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,8 @@ class Options:
     start: Mapping[str, Head] = field(default_factory=dict)  #: heads of an earlier bundle to go on from, by hook name
     survivors: float = 0.0  #: how much more a sample weighs that no earlier exit would let go
     exits: tuple[ExitShape, ...] | None = None  #: these exits and no others; None: one at every point, width chosen
+    against: Against = "network"  #: what a wrong answer differs from
+    side: Graph | None = None  #: a trained float network on the input, for hooks of kind "input"
     allow_unseen: bool = False  #: train although a class never occurs
 
 

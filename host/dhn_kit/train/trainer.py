@@ -13,12 +13,13 @@ from threadpoolctl import threadpool_limits
 from dhn_kit import risk
 from dhn_kit.bundle import pack_bundle
 from dhn_kit.errors import DhnError
-from dhn_kit.hooks import NEVER, Bundle, HookSpec
+from dhn_kit.hooks import ALWAYS, NEVER, SILENT, Bundle, HookSpec
 from dhn_kit.pack import Pack
 from dhn_kit.train import certify, exits, heads
+from dhn_kit.train.blending import add_blend
 from dhn_kit.train.certify import Costs, Judged, predicted_costs, with_thresholds
 from dhn_kit.train.data import Split, packed_tags
-from dhn_kit.train.fitting import Clock, Fitted, fit_hooks
+from dhn_kit.train.fitting import Clock, Fitted, fit_hooks, output_kind, truth
 from dhn_kit.train.options import Dropped as Dropped
 from dhn_kit.train.options import Options as Options
 from dhn_kit.train.proposers import check_kinds
@@ -62,8 +63,14 @@ def train(
     # Heads are so small that a second BLAS thread mostly waits, and on a busy machine for long.
     with threadpool_limits(limits=1, user_api="blas"):
         fitted = fit_hooks(pack, hook, costs, options, clock)
-    kept, dropped = _worth(pack, fitted, costs, options)
-    candidates = _ladder(fitted, kept)
+    # Where labels judge, the full network is wrong at times as well: budgets are for what gates add.
+    error = float(np.average(hook.answer != truth(hook, options), weights=hook.weight))
+    kept, dropped = _worth(pack, fitted, costs, options, error)
+    blend: list[HookSpec] = []
+    if "blend" in options.kinds:
+        found = add_blend(pack, fitted, kept, output_kind(pack, hook), hook, costs, options)
+        blend, dropped = ([found], dropped) if isinstance(found, HookSpec) else ([], [*dropped, found])
+    candidates = _ladder(fitted, kept, error)
     clock.lap("thresholds")
     if not candidates:
         report = _report(options, hook, calibration, [], dropped, {}, [])
@@ -71,7 +78,8 @@ def train(
         result = TrainResult(bundle, [], dropped, dict.fromkeys(options.risks, "no hook pays"), costs.full)
     else:
         specs = _with_ladder(fitted, kept, candidates)
-        result = _certified(pack, specs, candidates, calibration, hook, costs, options, dropped)
+        specs += [with_thresholds(b, [ALWAYS] * len(candidates)) for b in blend]
+        result = _certified(pack, specs, candidates, calibration, hook, costs, options, dropped, error)
     clock.lap("calibration")
     result.trials, result.seconds = fitted.trials, clock.seconds
     result.bundle.report["trials"] = [vars(t) for t in fitted.trials]
@@ -80,13 +88,13 @@ def train(
     return result
 
 
-def _worth(pack: Pack, fitted: Fitted, costs: Costs, options: Options) -> tuple[list[int], list[Dropped]]:
+def _worth(pack: Pack, fitted: Fitted, costs: Costs, options: Options, error: float) -> tuple[list[int], list[Dropped]]:
     """Which exits and skips pay, and why others do not. They are judged where other hooks have saved most already."""
     tuned = {spec.name: spec for base in fitted.bases for spec in base.specs}
     room = options.slot_bytes - sum(_bytes(pack, spec) for spec in tuned.values())
     sizes = [_bytes(pack, spec) for spec in fitted.specs]
     guarded = fitted.cascades[-1].guarded(GUARD)
-    kept, worthless = prune(guarded, options.prune_at, options.least_gain * costs.full, sizes, room)
+    kept, worthless = prune(guarded, error + options.prune_at, options.least_gain * costs.full, sizes, room)
     return kept, fitted.dropped + [_no_gain(w, costs.full) for w in worthless]
 
 
@@ -98,14 +106,14 @@ class _Rung:
     candidate: Candidate
 
 
-def _ladder(fitted: Fitted, kept: Sequence[int]) -> list[_Rung]:
+def _ladder(fitted: Fitted, kept: Sequence[int], error: float) -> list[_Rung]:
     """Candidates from cautious to thrifty. Their order is fixed here, before calibration is looked at."""
     rungs: dict[tuple[int, tuple[int, ...]], _Rung] = {}
     for b, (base, c) in enumerate(zip(fitted.bases, fitted.cascades, strict=True)):
         if base.plain and not kept:
             continue
         found = [r for guard in WIDE_GUARDS for r in search(c.guarded(guard), (0.0,), kept)] if kept else []
-        found += search(c.guarded(GUARD), LADDER, kept)
+        found += search(c.guarded(GUARD), [error + risk for risk in LADDER], kept)
         rungs |= {(b, r.thresholds): _Rung(b, r) for r in found}
     ordered = sorted(rungs.values(), key=lambda r: (r.candidate.risk, -r.candidate.cost))
     return _thrifty(ordered) if len(fitted.bases) > 1 else ordered
@@ -128,7 +136,11 @@ def _with_ladder(fitted: Fitted, kept: Sequence[int], rungs: Sequence[_Rung]) ->
         for spec in base.specs:
             row = specs.setdefault(spec.name, with_thresholds(spec, [NEVER] * len(rungs))).thresholds
             row[:] = [spec.thresholds[0] if rung.base == b else t for rung, t in zip(rungs, row, strict=True)]
-    on_top = [with_thresholds(fitted.specs[s], [r.candidate.thresholds[s] for r in rungs]) for s in kept]
+    # What is asked only for what it keeps stays in, too.
+    silent = {s for r in rungs for s, t in enumerate(r.candidate.thresholds) if t == SILENT}
+    on_top = [
+        with_thresholds(fitted.specs[s], [r.candidate.thresholds[s] for r in rungs]) for s in sorted({*kept, *silent})
+    ]
     return [*specs.values(), *on_top]
 
 
@@ -182,11 +194,17 @@ def _certified(
     costs: Costs,
     options: Options,
     dropped: list[Dropped],
+    error: float,
 ) -> TrainResult:
     """Runs every rung on the calibration split and keeps what is certified. Nothing is tuned any more from here."""
     bundle = Bundle(specs, [f"rung {k}" for k in range(len(rungs))], version=options.version)
     outcomes = certify.run_gated(pack, bundle, calibration, costs)
-    verdict = certify.judge(outcomes, calibration, options.risks, options.delta)
+    if options.against == "label":
+        truth(calibration, options)
+        targets = [min(error + r, 0.99) for r in options.risks]
+        verdict = certify.judge_errors(outcomes, calibration, targets, options.delta)
+    else:
+        verdict = certify.judge(outcomes, calibration, options.risks, options.delta)
     rows = zip(*(s.thresholds for s in specs), strict=True)
     ladder = [
         Judged(row, rung.candidate.cost, rung.candidate.risk, o.mean_cost, errors, bound)
@@ -198,7 +216,8 @@ def _certified(
     why = "silent at every certified operating point" if chosen else "no operating point could be certified"
     dropped = dropped + [Dropped(s.name, why) for s in silent]
     final = [s for s in final if s not in silent]
-    names = [f"risk {c.epsilon:.2%}" for c in chosen]
+    what = "error" if options.against == "label" else "risk"
+    names = [f"{what} {c.epsilon:.2%}" for c in chosen]
     report = _report(options, hook, calibration, ladder, dropped, refused, specs)
     bundle = Bundle(
         final, names if final else [], verdict.certificates if final else [], options.version, report=report

@@ -70,7 +70,7 @@ def observe(pack: Pack, specs: Sequence[HookSpec], split: Split, costs: Costs) -
     ordered = hook_order(bundle)
     reuses = [k for k, spec in enumerate(ordered) if spec.action == "reuse"]
     twin = Twin(pack, pack_bundle(pack, bundle))
-    result = twin.run(split.input, features=True, sequence=bool(reuses))
+    result = twin.run(split.input, features=True, sequence=bool(reuses), environment=split.environment)
     decide, act = np.array([costs.hook(spec, pack.points[spec.point]) for spec in ordered]).T[:, :, None]
     decisions = result.decisions.T
     hooks = (decisions > 0) * decide + (decisions == 2) * act
