@@ -86,9 +86,9 @@ class Scene:
     noise: float = 0.03  #: of the sensor, standard deviation, white being 1
 
 
-#: Objects of each split's scene, and frames between two that hardly know of each other: five holds.
-SCENE_OBJECTS = {"hook": 400, "cal": 600, "test": 240}
-SCENE_SPACING = 100
+#: Objects of each split's scene, and frames between two that hardly know of each other: three holds.
+SCENE_OBJECTS = {"hook": 160, "cal": 400, "test": 240}
+SCENE_SPACING = 60
 
 
 def scene(settings: Scene | None = None, seed: int = 0, objects: Mapping[str, int] = SCENE_OBJECTS) -> Stream:

@@ -101,6 +101,7 @@ class Twin:
         self.bundle = bundle
         self.threads = threads or os.cpu_count() or 1
         self.hooks = records.HEADER.unpack(bundle)["hook_count"] if bundle else 0
+        self.remembers = bundle is not None and _reuses(bundle)
         self._call(None)
 
     def _call(self, batch: _Batch | None) -> None:
@@ -135,9 +136,9 @@ class Twin:
     ) -> TwinResult:
         """Run canonical int8 inputs (N, H, W, C), one array per network input, at an operating point.
 
-        ``sequence``: one after the other in this order, as a board sees them, which matters to hooks that remember
-        earlier inputs. Without it they are shared out among threads, each of which starts afresh. ``environment`` (16,)
-        or (N, 16) int8 are the channels that hooks read.
+        ``sequence``: one after the other in this order, as a board sees them. For a bundle that reuses answers that is
+        always so; else inputs are shared out among threads, each of which starts afresh. ``environment`` (16,) or
+        (N, 16) int8 are the channels that hooks read.
         """
         arrays = [q] if isinstance(q, np.ndarray) else list(q)
         count = len(arrays[0])
@@ -148,7 +149,7 @@ class Twin:
         result = self._empty(count, features, taps)
         given = np.asarray(environment, np.int8)
         result["environment"] = np.ascontiguousarray(np.broadcast_to(given, (count, records.ENVIRONMENT)))
-        threads = 1 if sequence else min(self.threads, max(1, count))
+        threads = 1 if sequence or self.remembers else min(self.threads, max(1, count))
         chunks = [c for c in np.array_split(np.arange(count), threads) if len(c)]
         with ThreadPoolExecutor(len(chunks) or 1) as executor:
             list(executor.map(lambda c: self._chunk(flat, c[0], c[-1] + 1, result, point, mode, taps), chunks))
@@ -232,6 +233,13 @@ class Twin:
             shape = self.pack.tensors[name].shape
             result.layers[name] = arrays["tap:" + name].astype(np.int8, copy=False).reshape(count, *shape)
         return result
+
+
+def _reuses(bundle: bytes) -> bool:
+    """Whether a hook of the bundle answers from an earlier run."""
+    header = records.HEADER.unpack(bundle)
+    at = range(header["hooks"], header["hooks"] + header["hook_count"] * records.HOOK.size, records.HOOK.size)
+    return any(records.HOOK.unpack(bundle, offset)["action"] == records.ACTIONS["reuse"] for offset in at)
 
 
 def _split(array: npt.NDArray[np.generic], sizes: Sequence[int]) -> list[Int8]:

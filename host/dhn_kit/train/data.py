@@ -43,7 +43,9 @@ class Split:
     """N inputs as the full network saw them. ``features[p]`` (N, F) int8 per hook point, ``output`` (N, K) int8,
     ``input`` (N, H, W, C) int8 or None where nobody kept it, ``label`` (N,) or None, -1 where unknown.
     ``propensity`` (N,) is the probability with which each was kept, None where all had the same chance. ``env`` (N, 16)
-    int8 are the channels of `perception` that hooks could read, None where nobody noted them."""
+    int8 are the channels of `perception` that hooks could read, None where nobody noted them. ``spacing``: 0 where
+    inputs have nothing to do with one another; in a stream, how far apart two inputs must be to count as separate draws
+    when a risk is certified."""
 
     features: list[Int8]
     output: Int8
@@ -52,16 +54,29 @@ class Split:
     tags: list[int]
     propensity: Floats | None = None
     env: Int8 | None = None
+    spacing: int = 0
 
     def __len__(self) -> int:
         return len(self.output)
 
     def first(self, n: int) -> Split:
         """The first n samples (all, where there are fewer), in their order."""
+        return self._cut(slice(n))
 
-        rows = {f.name: getattr(self, f.name) for f in fields(self)}
-        cut: dict[str, Any] = {name: v[:n] for name, v in rows.items() if isinstance(v, np.ndarray)}
-        return replace(self, **cut, features=[f[:n] for f in self.features], tags=self.tags[:n])
+    @property
+    def counted(self) -> Split:
+        """The samples that count as separate draws: all of them, of a stream every ``spacing``-th."""
+        return self._cut(self.draws) if self.spacing else self
+
+    @property
+    def draws(self) -> slice:
+        """Which rows `counted` has."""
+        return slice(None, None, max(1, self.spacing))
+
+    def _cut(self, rows: slice) -> Split:
+        arrays = {f.name: getattr(self, f.name) for f in fields(self)}
+        cut: dict[str, Any] = {name: v[rows] for name, v in arrays.items() if isinstance(v, np.ndarray)}
+        return replace(self, **cut, features=[f[rows] for f in self.features], tags=self.tags[rows])
 
     @property
     def environment(self) -> npt.ArrayLike:
@@ -94,12 +109,17 @@ class Split:
 
 
 def split_from_inputs(
-    pack: Pack, q: Int8, label: npt.NDArray[np.integer] | None = None, tags: Iterable[int] | None = None
+    pack: Pack,
+    q: Int8,
+    label: npt.NDArray[np.integer] | None = None,
+    tags: Iterable[int] | None = None,
+    spacing: int = 0,
 ) -> Split:
-    """Runs canonical int8 inputs (N, H, W, C) through the twin without hooks."""
+    """Runs canonical int8 inputs (N, H, W, C) through the twin without hooks. ``spacing`` as in `Split`."""
     result = Twin(pack).run(q, mode="detached", features=True)
     known = None if label is None else np.asarray(label, np.int64)
-    return Split(result.features, result.output, q, known, list(tags) if tags is not None else list(range(len(q))))
+    named = list(tags) if tags is not None else list(range(len(q)))
+    return Split(result.features, result.output, q, known, named, spacing=spacing)
 
 
 def split_from_samples(

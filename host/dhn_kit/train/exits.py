@@ -191,9 +191,11 @@ def recipe_for(hidden: int, method: Method) -> Recipe:
     return Recipe(hidden, DECAYS.get(hidden, DECAYS[64]), method=method)
 
 
-def folds(n: int, count: int, seed: int) -> Ints:
-    """Which part each of n samples belongs to: sizes differ by one at most."""
-    return np.random.default_rng(seed).permutation(np.arange(n, dtype=np.int64) % count)
+def folds(n: int, count: int, seed: int, together: int = 1) -> Ints:
+    """Which part each of n samples belongs to: sizes differ by one run of ``together`` neighbours at most."""
+    runs = -(-n // together)
+    part = np.random.default_rng(seed).permutation(np.arange(runs, dtype=np.int64) % count)
+    return np.repeat(part, together)[:n]
 
 
 def pool_of(features: Sequence[Int8], target: Floats, weight: Floats, copies: int, fold: Ints) -> Pool:

@@ -63,6 +63,10 @@ class _Path:
     output: Int8
 
 
+#: Spacings of a stream whose inputs stay in one part of a cross-fit: what a head saw a moment ago is no test.
+NEIGHBOURS = 3
+
+
 @dataclass
 class _Record:
     """What one hook says on each path of each base, flattened: (P, N)."""
@@ -224,7 +228,7 @@ def pool_for(pack: Pack, hook: Split, kind: exits.OutputKind, options: Options) 
         label = None if label is None else np.tile(label, 1 + copies)
     real = kind.quant.dequantize(output)
     target = heads.targets(real, label, options.label_share, kind.probabilities)
-    fold = exits.folds(len(hook), options.folds, options.seed)
+    fold = exits.folds(len(hook), options.folds, options.seed, max(1, NEIGHBOURS * hook.spacing))
     return exits.pool_of(features, target, hook.weight, copies, fold)
 
 

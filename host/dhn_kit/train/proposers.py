@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from dhn_kit.errors import DhnError
 from dhn_kit.hooks import PACKED_KINDS, Kind
 from dhn_kit.pack import Pack
-from dhn_kit.train import bits, channel, select, spatial
+from dhn_kit.train import bits, channel, reuse, select, spatial
 from dhn_kit.train.kinds import Propose
 
 #: What leaves out most comes first: later kinds are tuned on what is left. Skips are searched together with exits, and
 #: exits, input networks and blends are trained on top of all of these.
 PROPOSERS: Mapping[Kind, Propose] = {
+    "reuse": reuse.propose,
     "select": select.propose,
     "spatial": spatial.propose,
     "channel": channel.propose,

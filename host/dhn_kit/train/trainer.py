@@ -25,8 +25,10 @@ from dhn_kit.train.options import Options as Options
 from dhn_kit.train.proposers import check_kinds
 from dhn_kit.train.thresholds import Candidate, Worth, prune, search
 
-#: Risk budgets that tuning aims at, cautious to thrifty: the rungs of the ladder that calibration tests in order.
+#: Risk budgets that tuning aims at, cautious to thrifty: the rungs of the ladder that calibration tests in order. Those
+#: from WANTED on are used where a target lies above them.
 LADDER = (0.0, 0.001, 0.002, 0.003, 0.004, 0.005, 0.0065, 0.008, 0.01, 0.0125, 0.016, 0.02, 0.03, 0.045)
+WANTED = (0.06, 0.075, 0.09, 0.11)
 #: Thresholds keep this many int8 steps of margin from the nearest wrong answer seen while tuning.
 GUARD = 4
 #: Cautious rungs below the ladder: no wrong answer while tuning, and this much further away from one. Few samples say
@@ -70,7 +72,7 @@ def train(
     if "blend" in options.kinds:
         found = add_blend(pack, fitted, kept, output_kind(pack, hook), hook, costs, options)
         blend, dropped = ([found], dropped) if isinstance(found, HookSpec) else ([], [*dropped, found])
-    candidates = _ladder(fitted, kept, error)
+    candidates = _ladder(fitted, kept, error, max(options.risks))
     clock.lap("thresholds")
     if not candidates:
         report = _report(options, hook, calibration, [], dropped, {}, [])
@@ -106,14 +108,15 @@ class _Rung:
     candidate: Candidate
 
 
-def _ladder(fitted: Fitted, kept: Sequence[int], error: float) -> list[_Rung]:
+def _ladder(fitted: Fitted, kept: Sequence[int], error: float, loosest: float) -> list[_Rung]:
     """Candidates from cautious to thrifty. Their order is fixed here, before calibration is looked at."""
     rungs: dict[tuple[int, tuple[int, ...]], _Rung] = {}
     for b, (base, c) in enumerate(zip(fitted.bases, fitted.cascades, strict=True)):
         if base.plain and not kept:
             continue
         found = [r for guard in WIDE_GUARDS for r in search(c.guarded(guard), (0.0,), kept)] if kept else []
-        found += search(c.guarded(GUARD), [error + risk for risk in LADDER], kept)
+        ladder = (*LADDER, *(r for r in WANTED if r < loosest))
+        found += search(c.guarded(GUARD), [error + risk for risk in ladder], kept)
         rungs |= {(b, r.thresholds): _Rung(b, r) for r in found}
     ordered = sorted(rungs.values(), key=lambda r: (r.candidate.risk, -r.candidate.cost))
     return _thrifty(ordered) if len(fitted.bases) > 1 else ordered
@@ -152,7 +155,7 @@ def _check(pack: Pack, hook: Split, calibration: Split, options: Options) -> Non
     if len(hook) < LEAST_SAMPLES:
         raise DhnError(f"{len(hook)} samples to train hooks from, at least {LEAST_SAMPLES} are needed: collect more")
     loosest = max(options.risks)
-    risk.require_samples(len(calibration), loosest, options.delta)
+    risk.require_samples(len(calibration.counted), loosest, options.delta)
     shared = _rows(hook) & _rows(calibration)
     if shared:
         raise DhnError(
