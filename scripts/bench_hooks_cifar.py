@@ -40,24 +40,33 @@ GAINS = tuple(float(g) for g in np.arange(-0.02, 0.012, 0.0005))
 
 
 @dataclass(frozen=True)
+class Side:
+    """A side network of the zoo, the hook point whose tap it reads, and how many of its exits are used."""
+
+    file: str
+    point: str
+    exits: int = 1
+
+
+@dataclass(frozen=True)
 class Setup:
-    """A side network of the zoo, the hook point whose tap it reads, how many of its exits are used, bytes it keeps.
+    """Side networks in program order, and the bytes that their hooks keep.
 
     ``budgets``: per operating point the most that a run may cost on average, as a share of the full network.
     """
 
-    side: str
-    point: str
-    exits: int
+    sides: tuple[Side, ...]
     keep: int
     budgets: tuple[float, ...]
 
 
 SETUPS: dict[tuple[Network, Track], Setup] = {
-    ("resnet20", "input"): Setup("cifar_input.onnx", "input", 2, 4608, (0.41, 0.295)),
-    ("resnet8", "input"): Setup("cifar_input.onnx", "input", 1, 256, (0.54,)),
-    ("resnet20", "features"): Setup("cifar_block0_resnet20.onnx", "block1.branch", 2, 4608, (0.65,)),
-    ("resnet8", "features"): Setup("cifar_block0_resnet8.onnx", "block1", 1, 256, (0.73,)),
+    ("resnet20", "input"): Setup((Side("cifar_input.onnx", "input", 2),), 4608, (0.41, 0.295)),
+    ("resnet8", "input"): Setup(
+        (Side("cifar_input.onnx", "input"), Side("cifar_block0_resnet8.onnx", "block1")), 320, (0.53,)
+    ),
+    ("resnet20", "features"): Setup((Side("cifar_block0_resnet20.onnx", "block1.branch", 2),), 4608, (0.65,)),
+    ("resnet8", "features"): Setup((Side("cifar_block0_resnet8.onnx", "block1"),), 256, (0.73,)),
 }
 
 
@@ -129,13 +138,17 @@ def split_of(packed: Pack, graph: Graph, x: npt.NDArray[np.uint8], y: npt.NDArra
 
 
 def side_specs(w: Workload, setup: Setup) -> list[HookSpec]:
-    """The side network's exits at its hook point."""
-    net = import_onnx(resources.path("zoo") / setup.side)
-    net.outputs = net.outputs[: setup.exits]
-    point = next(p for p in w.pack.points if p.name == setup.point)
+    """The exits of all side networks, in program order."""
+    return [spec for side in setup.sides for spec in _exits(w, side)]
+
+
+def _exits(w: Workload, side: Side) -> list[HookSpec]:
+    net = import_onnx(resources.path("zoo") / side.file)
+    net.outputs = net.outputs[: side.exits]
+    point = next(p for p in w.pack.points if p.name == side.point)
     assert w.tuning.input is not None
     taps = Twin(w.pack).run(w.tuning.input[:CALIBRATION], mode="detached", taps=[point.tap]).layers[point.tap]
-    name = "input" if setup.point == "input" else "branch"
+    name = "input" if side.point == "input" else "branch"
     return side_hooks(net, point, taps, Answer(w.kind.quant, w.kind.centre), name)
 
 
