@@ -13,6 +13,7 @@ from dhn_kit.bundle import pack_bundle
 from dhn_kit.graph import Array, Graph, Quant
 from dhn_kit.hooks import ALWAYS, NEVER, SILENT, Bundle, HookSpec
 from dhn_kit.int_reference import run_int8
+from dhn_kit.latency import load_latency
 from dhn_kit.lower import lower
 from dhn_kit.memory import place, steps_of
 from dhn_kit.pack import Pack, load_pack, pack
@@ -158,3 +159,14 @@ def test_a_pack_file_knows_its_gates(tmp_path) -> None:  # type: ignore[no-untyp
 def test_gates_share_channels_and_rows_evenly() -> None:
     assert [gate_count(c) for c in (4, 8, 12, 16, 24, 32, 64, 96, 7)] == [0, 2, 3, 4, 6, 8, 8, 8, 0]
     assert [band_count(h) for h in (32, 28, 16, 14, 8, 7, 2)] == [8, 7, 4, 2, 2, 0, 0]
+
+
+def test_a_layer_that_only_reads_gated_channels_stays_plain_where_that_is_cheaper() -> None:
+    graph, net = residual_net()
+    main = pack(graph, "armv7em", hooks=["channel"], latency=load_latency("qemu-cortex-m4"))
+    first, second = ([o for o in main.ops if o.group == main.gates[-1].group and o.node == n] for n in (5, 6))
+    assert [o.variant for o in first] == [0, 1] and second == []
+    x, hook = net.inputs(16), mask_hook(main, main.gates[-1], 0)
+    shut = shut_of(main, [hook], main.gates[-1:], graph, x)
+    found = Twin(main, pack_bundle(main, Bundle([hook], ["a"]))).run(x).output
+    assert (found == run_int8(graph, x, shut)[graph.outputs[0].tensor].reshape(16, -1)).all()

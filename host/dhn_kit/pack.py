@@ -196,7 +196,7 @@ def _packed(lowered: Lowered, points: list[HookPoint], made: _Made) -> Pack:
     graph = lowered.graph
     lowered, choices = choose(lowered, made.arch, made.latency, made.policy, points)
     paid, gates = paying(lowered, made.gates, made.latency or LatencyModel())
-    if len(gates) < len(made.gates):
+    if len(paid.ops) < len(lowered.ops):
         lowered, choices = choose(paid, made.arch, made.latency, made.policy, points)
     steps = steps_of(lowered, points)
     masks, used = _mask_places(gates)

@@ -89,21 +89,42 @@ def add_variants(lowered: Lowered, points: Sequence[HookPoint], kinds: Collectio
 
 
 def paying(lowered: Lowered, gates: Sequence[Gates], latency: LatencyModel) -> tuple[Lowered, list[Gates]]:
-    """Without the variants that save too little when half of their gates are open; kernels are chosen by then."""
-    kept = [g for g in gates if _pays([op for op in lowered.ops if op.group in g.groups], g, latency)]
-    dropped = {group for g in gates for group in g.groups if g not in kept}
+    """Without the variants that save too little when half of their gates are open; kernels are chosen by then.
+
+    A layer behind a gated one stays plain where that is cheaper: shut channels are real zero, so that its answer is the
+    same.
+    """
+    kept: list[Gates] = []
+    gated: set[int] = set()  #: identities of ops that keep their variants
+    for g in gates:
+        ops = [op for op in lowered.ops if op.group in g.groups]
+        used = [op for node in dict.fromkeys(op.node for op in ops) for op in _worth_gating(ops, node, g, latency)]
+        chosen = {id(op) for op in used}
+        plain = sum(half_open(op, latency) for op in ops if op.variant == 0)
+        left = sum(half_open(op, latency) for op in ops if op.variant == 0 and id(op) not in chosen)
+        if _gated_cost(used, g, latency) + left <= PAYS * plain:
+            kept.append(g)
+            gated |= chosen
+    ours = {group for g in gates for group in g.groups}
     ops = [
-        dataclasses.replace(op, group=0, variant=0) if op.group in dropped else op
+        op if id(op) in gated or op.group not in ours else dataclasses.replace(op, group=0)
         for op in lowered.ops
-        if op.variant == 0 or op.group not in dropped
+        if id(op) in gated or op.group not in ours or op.variant == 0
     ]
     return dataclasses.replace(lowered, ops=ops), kept
 
 
-def _pays(ops: Sequence[Op], gates: Gates, latency: LatencyModel) -> bool:
-    plain, *others = (sum(half_open(op, latency) for op in ops if op.variant == v) for v in (0, 1, 2))
-    gated = others[0] if gates.kind == "channel" else sum(others) / 2
-    return gated <= PAYS * plain
+def _worth_gating(ops: Sequence[Op], node: int, gates: Gates, latency: LatencyModel) -> list[Op]:
+    """The variants of one node; none where it only reads what is gated, and is cheaper plain."""
+    own = [op for op in ops if op.node == node]
+    plain = sum(half_open(op, latency) for op in own if op.variant == 0)
+    reads_only = gates.kind == "channel" and node != gates.node
+    return [] if reads_only and _gated_cost(own, gates, latency) >= plain else own
+
+
+def _gated_cost(ops: Sequence[Op], gates: Gates, latency: LatencyModel) -> float:
+    others = [sum(half_open(op, latency) for op in ops if op.variant == v) for v in (1, 2)]
+    return others[0] if gates.kind == "channel" else sum(others) / 2
 
 
 # -- Channels
