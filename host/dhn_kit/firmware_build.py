@@ -111,18 +111,20 @@ def build_program(
 
 
 def _kernels(image: bytes, board: Board) -> tuple[list[Kernel], list[Kernel]]:
-    """What the pack names, and what else hooks may use, by id. Of these a pack without hook points needs only what
-    pools features, which the runtime itself refers to."""
-    header = records.HEADER.unpack(image)
-    named = struct.unpack_from(f"<{header['kernel_count']}H", image, header["kernels"])
     # Every kernel has its meaning in C, so a process on this host runs packs for any core.
     by_id = {k.id: k for k in load_kernels(board.flavour)} if board.core.toolchain else all_kernels()
+    otherwise = f"{board.name} ('{board.flavour}') does not have; pack the network again with --board {board.name}"
+    return pack_kernels(image, by_id, otherwise)
+
+
+def pack_kernels(image: bytes, by_id: Mapping[int, Kernel], otherwise: str) -> tuple[list[Kernel], list[Kernel]]:
+    """What the pack names, and what else hooks may use, by id. Of these a pack without hook points needs only what
+    pools features, which the runtime itself refers to. DhnError, ending in ``otherwise``, where ``by_id`` lacks one."""
+    header = records.HEADER.unpack(image)
+    named = struct.unpack_from(f"<{header['kernel_count']}H", image, header["kernels"])
     for number in named:
         if number not in by_id:
-            raise DhnError(
-                f"the pack needs kernel 0x{number:04X}, which {board.name} ('{board.flavour}') does not have; "
-                f"pack the network again with --board {board.name}"
-            )
+            raise DhnError(f"the pack needs kernel 0x{number:04X}, which {otherwise}")
     wanted = (
         hook_kernels(architecture_of(header["flavour"])) if header["point_count"] else [reference_kernels()["avg_pool"]]
     )
@@ -244,10 +246,11 @@ def _run(command: list[str], board: Board) -> None:
     if done.returncode == 0:
         return
     text = done.stdout + done.stderr
-    raise _does_not_fit(text, board) or DhnError(f"the firmware for {board.name} does not build: {_first_error(text)}")
+    raise _does_not_fit(text, board) or DhnError(f"the firmware for {board.name} does not build: {first_error(text)}")
 
 
-def _first_error(text: str) -> str:
+def first_error(text: str) -> str:
+    """What a compiler or linker complains of."""
     lines = [line.strip() for line in text.splitlines()]
     return next(
         (line for line in lines if re.search(r"error:|undefined reference", line, re.IGNORECASE)),

@@ -1,0 +1,219 @@
+"""Builds native MicroPython modules: compiles the runtime as position-independent code and writes the .mpy file."""
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+import shutil
+import struct
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dhn_kit import resources
+from dhn_kit.c_text import render
+from dhn_kit.errors import DhnError
+from dhn_kit.firmware_build import COMPILER_PACKAGES, first_error, pack_kernels
+from dhn_kit.kernels import Kernel, all_kernels, load_kernels
+
+#: Version and native sub-version of the format (MicroPython 1.23 and later), and bits of its small integers.
+VERSION, SUB_VERSION, SMALL_INT_BITS = 6, 3, 31
+#: Code that is relocated, as a kind of function and as a flag of it.
+KIND_NATIVE, FLAG_RELOCATED = 2, 0x10
+#: What an address in the code counts from: the code itself, the table of names, the table of functions.
+BASE_TEXT, BASE_NAMES, BASE_TABLE, END_OF_RELOCATIONS = 0, 6, 8, 0xFF
+#: The file's own name, then the module's functions in the order of `module_entries`.
+NAMES = (
+    "_dhn", "state_bytes", "need", "load", "attach", "tensor", "run", "put", "get", "trace", "point", "error",
+    "environment",
+)  # fmt: skip
+#: Holds the addresses of the tables, in this order.
+WORDS, WORD_BASES = "natmod_words", (BASE_TABLE, BASE_NAMES)
+
+_FLAGS = (
+    "-std=c99", "-O2", "-fwrapv", "-fPIC", "-fno-common", "-fno-stack-protector",
+    "-fno-asynchronous-unwind-tables", "-fno-unwind-tables", "-fno-tree-loop-distribute-patterns",
+    "-ffunction-sections", "-fdata-sections", "-DDHN_NATMOD", "-Wall", "-Wextra", "-Werror",
+    "-nostdlib", "-static", "-Wl,--gc-sections", "-Wl,--emit-relocs", "-Wl,--build-id=none", "-Wl,-z,noexecstack",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Target:
+    """``number`` is the format's of the architecture, ``kernels`` the folder whose packs run there. ``absolute`` is the
+    relocation of a pointer; ``relative`` those that the linker has finished."""
+
+    number: int
+    compiler: str
+    flags: tuple[str, ...]
+    kernels: str
+    word: int
+    absolute: int
+    relative: frozenset[int] = field(repr=False)
+
+
+_ARM = frozenset({0, 3, 10, 24, 25, 30, 40, 42, 49, 50, 51, 102, 103})
+_RISCV = frozenset({0, 16, 17, 18, 19, 23, 24, 25, *range(33, 41), 43, 44, 45, 51, *range(52, 58)})
+
+
+def _thumb(number: int, kernels: str, *flags: str) -> Target:
+    return Target(number, "arm-none-eabi-gcc", ("-mthumb", *flags), kernels, 4, 2, _ARM)
+
+
+#: By MicroPython's name of the architecture.
+TARGETS = {
+    "x64": Target(2, "cc", ("-O3", "-fcf-protection=none"), "portable", 8, 1, frozenset({0, 2, 4})),
+    "armv6m": _thumb(4, "portable", "-mcpu=cortex-m0plus"),
+    "armv7m": _thumb(5, "portable", "-mcpu=cortex-m3"),
+    "armv7emsp": _thumb(7, "armv7em", "-mcpu=cortex-m4", "-mfpu=fpv4-sp-d16", "-mfloat-abi=hard"),
+    "rv32imc": Target(
+        11, "riscv64-unknown-elf-gcc", ("-march=rv32imc", "-mabi=ilp32", "-mcmodel=medany", "-Wl,--no-relax"),
+        "portable", 4, 1, _RISCV,
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class NativeModule:
+    """``code`` starts with the entry; ``relocations`` are (offset, base) of the words to which the loader adds one."""
+
+    code: bytes
+    relocations: list[tuple[int, int]]
+
+    def to_mpy(self, target: Target) -> bytes:
+        """The file, as MicroPython documents it (reference/mpyfiles)."""
+        head = bytes((ord("M"), VERSION, target.number << 2 | SUB_VERSION, SMALL_INT_BITS))
+        names = b"".join(_uint(len(name) << 1) + name.encode() + b"\0" for name in NAMES)
+        code = _uint(len(self.code) << 3 | KIND_NATIVE) + self.code + _uint(FLAG_RELOCATED)
+        return head + _uint(len(NAMES)) + _uint(0) + names + code + self._relocation_bytes(target.word)
+
+    def _relocation_bytes(self, word: int) -> bytes:
+        """One entry per word, its place in words; bit 0 of the first byte says that a place follows."""
+        out = bytearray()
+        for offset, base in sorted(self.relocations):
+            if offset % word:
+                raise DhnError(f"a pointer at 0x{offset:x} of the module is not aligned: a bug, please report it")
+            code = base << 1 if base == BASE_TEXT else base
+            out += bytes((code << 1 | 1,)) + _uint(offset // word << 1)
+        return bytes((*out, END_OF_RELOCATIONS))
+
+
+def build_module(arch: str, kernels: Sequence[Kernel], out_dir: Path) -> bytes:
+    """The .mpy file of module _dhn with these kernels for MicroPython's architecture ``arch``.
+
+    DhnError: unknown architecture, compiler missing, or code that cannot be placed anywhere in memory.
+    """
+    target = _target(arch)
+    elf = _link(target, kernels, out_dir)
+    return _module(Elf(elf.read_bytes()), target).to_mpy(target)
+
+
+def module_kernels(arch: str, image: bytes | None = None) -> list[Kernel]:
+    """What a module links: for one pack (its bytes) what that needs and its hooks may need, else all of the
+    architecture's. DhnError for a pack that is made for other kernels."""
+    flavour = _target(arch).kernels
+    if image is None:
+        return list(load_kernels(flavour))
+    # Every kernel has its meaning in C, so a process on this host runs packs for any core.
+    by_id = all_kernels() if arch == "x64" else {k.id: k for k in load_kernels(flavour)}
+    otherwise = f"MicroPython's '{arch}' does not have; pack the network again for '{flavour}'"
+    return [k for group in pack_kernels(image, by_id, otherwise) for k in group]
+
+
+def _target(arch: str) -> Target:
+    if arch not in TARGETS:
+        raise DhnError(f"no native module for architecture '{arch}'; there are {', '.join(TARGETS)}")
+    return TARGETS[arch]
+
+
+def _link(target: Target, kernels: Sequence[Kernel], out_dir: Path) -> Path:
+    if shutil.which(target.compiler) is None:
+        package = COMPILER_PACKAGES.get(target.compiler, target.compiler)
+        raise DhnError(f"compiler {target.compiler} is missing; install it with 'apt-get install {package}'")
+    out_dir.mkdir(parents=True, exist_ok=True)
+    registry, elf = out_dir / "module_registry.c", out_dir / "_dhn.elf"
+    ordered = sorted(kernels, key=lambda k: k.id)
+    registry.write_text(render("module_registry.c.j2", kernels=ordered))
+    firmware, folder = resources.path("firmware"), resources.path("mcu_kernels")
+    here = firmware / "micropython"
+    sources = [
+        *(here / name for name in ("natmod.c", "words.c", "module.c")),
+        *sorted((firmware / "runtime").glob("*.c")),
+        *sorted({folder / k.arch / k.source for k in ordered}),
+        registry,
+    ]
+    includes = [f"-I{p}" for p in (here, firmware / "runtime", folder)]
+    command = [target.compiler, *_FLAGS, *target.flags, *includes, "-include", str(here / "hidden.h")]
+    command += [*map(str, sources), f"-Wl,-T,{here / 'natmod.ld'}", "-lgcc", "-o", str(elf)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise DhnError(f"the MicroPython module does not build: {first_error(done.stderr)}")
+    return elf
+
+
+def _module(elf: Elf, target: Target) -> NativeModule:
+    """DhnError where the code holds an address that the loader cannot correct."""
+    code = elf.section(".text")
+    if elf.section(".got").strip(b"\0"):
+        raise DhnError("the MicroPython module needs a table of addresses; compile every source with hidden symbols")
+    words = elf.symbols[WORDS]
+    relocations = [(words + i * target.word, base) for i, base in enumerate(WORD_BASES)]
+    for offset, kind in elf.relocations(".text"):
+        if kind == target.absolute:
+            relocations.append((offset, BASE_TEXT))
+        elif kind not in target.relative:
+            raise DhnError(f"the MicroPython module has relocation {kind} at 0x{offset:x}, which cannot be moved")
+    return NativeModule(code, relocations)
+
+
+class Elf:
+    """Sections, symbols and relocations of a linked little-endian ELF32 or ELF64 file."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.wide = data[4] == 2
+        at = struct.unpack_from("<Q", data, 40)[0] if self.wide else struct.unpack_from("<I", data, 32)[0]
+        entry, count, names = struct.unpack_from("<HHH", data, 58 if self.wide else 46)
+        layout = struct.Struct("<IIQQQQIIQQ" if self.wide else "<IIIIIIIIII")
+        self._headers = [layout.unpack_from(data, at + i * entry) for i in range(count)]
+        self._names = [self._text(self._headers[names][4] + h[0]) for h in self._headers]
+
+    @property
+    def symbols(self) -> dict[str, int]:
+        layout = struct.Struct("<IBBHQQ" if self.wide else "<IIIBBH")
+        found = {}
+        for header in self._headers:
+            if header[1] != 2:  # SHT_SYMTAB
+                continue
+            strings = self._headers[header[6]][4]
+            for symbol in layout.iter_unpack(self._bytes(header)):
+                found[self._text(strings + symbol[0])] = symbol[4] if self.wide else symbol[1]
+        return found
+
+    def section(self, name: str) -> bytes:
+        """Its bytes, none where there is no such section."""
+        return b"".join(self._bytes(h) for h, n in zip(self._headers, self._names, strict=True) if n == name)
+
+    def relocations(self, name: str) -> Iterator[tuple[int, int]]:
+        """(address, type) of all that the linker applied to the section."""
+        shift, pointer = (32, "Q") if self.wide else (8, "I")
+        for header, own in zip(self._headers, self._names, strict=True):
+            if own not in (f".rela{name}", f".rel{name}"):
+                continue
+            layout = struct.Struct("<" + pointer * (3 if header[1] == 4 else 2))  # SHT_RELA
+            for entry in layout.iter_unpack(self._bytes(header)):
+                yield entry[0], entry[1] & ((1 << shift) - 1)
+
+    def _bytes(self, header: tuple[int, ...]) -> bytes:
+        return b"" if header[1] == 8 else self.data[header[4] : header[4] + header[5]]  # SHT_NOBITS
+
+    def _text(self, at: int) -> str:
+        return self.data[at : self.data.index(b"\0", at)].decode()
+
+
+def _uint(value: int) -> bytes:
+    """Seven bits a byte, the highest first."""
+    out = [value & 0x7F]
+    while value := value >> 7:
+        out.append(value & 0x7F | 0x80)
+    return bytes(reversed(out))
