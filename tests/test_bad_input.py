@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from dhn_kit import cli, records, workflow
+from dhn_kit import cli, records, risk, workflow
 from dhn_kit.bundle import BundleFile, bundle_file, save_bundle
 from dhn_kit.hooks import Bundle, HookSpec
 from dhn_kit.pack import Pack, pack
@@ -23,6 +23,7 @@ from dhn_kit.samples import Int8
 from dhn_kit.store import SampleStore
 from dhn_kit.train import certify, heads, split_from_inputs
 from dhn_kit.train.data import packed_tags
+from dhn_kit.verify import played_split, verify
 from nets import Net, residual_net
 from sample_stores import fill, samples_of, varied_inputs
 
@@ -235,6 +236,20 @@ def test_verify_says_what_differs_and_exits_with_1(
     assert not any(c["differences"] for c in right)
     code, out, _ = call(*VERIFY, "--store", "samples.db")
     assert code == 1 and "1 of 4 certificates differ" in out
+
+
+def test_verify_knows_error_risk_that_was_asked_for_in_advance(net: tuple[Pack, Int8], bundle: BundleFile) -> None:
+    packed, q = net
+    bound = [risk.upper_bound(c.errors, c.n, c.delta) for c in bundle.certificates]
+    asked = [
+        replace(c, kind="error", epsilon=0.5, bound=b, candidates=1, method=risk.METHOD)
+        for c, b in zip(bundle.certificates, bound, strict=True)
+        if c.kind == "error"
+    ]
+    split = played_split(packed, bundle, q, labels_of(net))
+    assert all(not c.differences for c in verify(packed, replace(bundle, certificates=asked), split))
+    (broken, _) = verify(packed, replace(bundle, certificates=[replace(asked[0], epsilon=0.01), asked[1]]), split)
+    assert "above the promise" in broken.differences[0]
 
 
 def test_verify_without_the_samples_says_how_many_are_missing(

@@ -123,7 +123,7 @@ class Certificate:
     """Risk of one operating point: P(risk <= epsilon) >= 1 - delta, from n calibration samples.
 
     "consistency": the gated answer differs from the full network's. "error": it differs from the label; then ``n``
-    counts the labelled samples, ``full_errors`` those that the full network answers wrongly, and epsilon is the bound.
+    counts the labelled samples, ``full_errors`` those that the full network gets wrong; epsilon may be the bound.
     ``bound`` is what ``method`` says about `errors` of n at confidence 1 - delta / candidates: one that was not asked
     for in advance must hold for all ``candidates`` from which the same samples chose the operating point.
     """
