@@ -120,7 +120,8 @@ def measure(name: str, recipe: Callable[..., Workload], folder: Path, args: argp
     gated = Twin(work.pack, work.hooks.data, threads).run(work.q, point=work.point)
     counted = count(work, gated, folder, args.count)
     certificate = next((c for c in work.hooks.certificates if c.operating_point == work.point), None)
-    full, after = (float((r.output.argmax(axis=1) == work.y).mean()) for r in (plain, gated))
+    known = work.y >= 0  # nothing is to be recognised in an empty scene
+    full, after = (float((r.output.argmax(axis=1) == work.y)[known].mean()) for r in (plain, gated))
     row = {
         "workload": name,
         "ratio": counted.gated / counted.full,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from bench_hooks_cifar import Network, Track, cifar
+from hook_streams import Recipe, fsdd, scene, smartwatch
 
 from dhn_kit import resources, workflow
 from dhn_kit.boards import load_board
@@ -70,8 +71,21 @@ def cifar_recipe(network: Network, track: Track) -> Callable[[Path, Path], Workl
     return recipe
 
 
+def stream_recipe(make: Callable[[Path], Recipe]) -> Callable[[Path, Path], Workload]:
+    """Sound and streams, as `hook_streams` makes them."""
+
+    def recipe(folder: Path, reference: Path) -> Workload:
+        r = make(reference)
+        return Workload(r.pack, r.hooks, r.point, r.q, r.y, r.sequence)
+
+    return recipe
+
+
 RECIPES: dict[str, Callable[[Path, Path], Workload]] = {
     "mnist": mnist,
+    "fsdd": stream_recipe(fsdd),
+    "smartwatch": stream_recipe(lambda _: smartwatch()),
+    "stream": stream_recipe(lambda _: scene()),
     "cifar_resnet20_features": cifar_recipe("resnet20", "features"),
     "cifar_resnet20_input": cifar_recipe("resnet20", "input"),
     "cifar_resnet8_features": cifar_recipe("resnet8", "features"),

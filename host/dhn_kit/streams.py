@@ -87,7 +87,7 @@ class Scene:
 
 
 #: Objects of each split's scene, and frames between two that hardly know of each other: three holds.
-SCENE_OBJECTS = {"hook": 160, "cal": 400, "test": 240}
+SCENE_OBJECTS = {"hook": 80, "cal": 200, "test": 150}
 SCENE_SPACING = 60
 
 
