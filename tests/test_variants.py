@@ -9,7 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from dhn_kit import records
 from dhn_kit.bundle import pack_bundle
+from dhn_kit.errors import DhnError
 from dhn_kit.graph import Array, Graph, Quant
 from dhn_kit.hooks import ALWAYS, NEVER, SILENT, Bundle, HookSpec
 from dhn_kit.int_reference import run_int8
@@ -19,8 +21,10 @@ from dhn_kit.memory import place, steps_of
 from dhn_kit.pack import Pack, load_pack, pack
 from dhn_kit.poison import poisoned
 from dhn_kit.twin import Twin
+from dhn_kit.unpack import unpack
 from dhn_kit.variants import Gates, band_count, gate_count
 from nets import Net
+from test_runtime import refit
 
 KINDS = ("channel", "spatial")
 
@@ -170,3 +174,30 @@ def test_a_layer_that_only_reads_gated_channels_stays_plain_where_that_is_cheape
     shut = shut_of(main, [hook], main.gates[-1:], graph, x)
     found = Twin(main, pack_bundle(main, Bundle([hook], ["a"]))).run(x).output
     assert (found == run_int8(graph, x, shut)[graph.outputs[0].tensor].reshape(16, -1)).all()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("in_group", 3), ("out_group", 5), ("out_group", 0), ("groups", 2), ("in_group", 65535)]
+)
+def test_gates_that_do_not_share_the_channels_evenly_are_refused(field: str, value: int) -> None:
+    graph, _ = separable_net()
+    main = pack(graph, hooks=["channel"])
+    gated = [
+        i for i in unpack(main.data).program if i.params and (i.params.get("out_group") or i.params.get("in_group"))
+    ]
+    data = bytearray(main.data)
+    at = gated[0].offset + records.INSTR.size
+    data[at : at + records.CONV_MASKED.size] = records.CONV_MASKED.pack(**{**(gated[0].params or {}), field: value})
+    with pytest.raises(DhnError, match="the runtime refuses"):
+        Twin(dataclasses.replace(main, data=refit(bytes(data))))
+
+
+def test_gates_that_lie_outside_the_arena_are_refused() -> None:
+    graph, _ = separable_net()
+    main = pack(graph, hooks=["channel"])
+    gated = next(i for i in unpack(main.data).program if i.params and i.params.get("out_group"))
+    data = bytearray(main.data)
+    fields = {**gated.fields, "in1": main.arena_bytes - 1}
+    data[gated.offset : gated.offset + records.INSTR.size] = records.INSTR.pack(**fields)
+    with pytest.raises(DhnError, match="the runtime refuses"):
+        Twin(dataclasses.replace(main, data=refit(bytes(data))))
