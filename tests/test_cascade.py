@@ -12,8 +12,8 @@ from dhn_kit.bundle import pack_bundle
 from dhn_kit.graph import Quant
 from dhn_kit.hooks import ALWAYS, NEVER, SILENT, Bundle, HookPoint
 from dhn_kit.pack import Pack, pack
-from dhn_kit.train import Split, cascade, exits, split_from_inputs
-from dhn_kit.train.certify import predicted_costs
+from dhn_kit.train import Options, Split, cascade, exits, split_from_inputs, train
+from dhn_kit.train.certify import predicted_costs, run_gated
 from dhn_kit.train.heads import Recipe, softmax
 from dhn_kit.train.thresholds import search, simulate
 from dhn_kit.twin import Twin
@@ -103,3 +103,19 @@ def test_the_recorded_cascade_predicts_the_bundle(trained) -> None:  # type: ign
     result = Twin(packed, pack_bundle(packed, Bundle(specs, ["all"]))).run(split.input)
     assert (result.exit_hook == outcome.left_at).all()
     assert ((result.output.argmax(axis=1) != split.label) == outcome.wrong).all()
+
+
+def test_training_joins_the_exits_that_pay_and_certifies_them(trained) -> None:  # type: ignore[no-untyped-def]
+    packed, split, *_ = trained
+    _, net = residual_net()
+    net.rng = np.random.default_rng(9)
+    fresh = split_from_inputs(packed, net.inputs(300))
+    costs = predicted_costs(packed)
+    options = Options(
+        risks=(0.4,), kinds=("exit",), copies=0, prune_at=0.35, least_gain=-1.0, cascade=True, allow_unseen=True
+    )
+    result = train(packed, split, fresh, costs, options)
+    readers = [h for h in result.bundle.hooks if any(p.name.startswith("keep.") for p in h.net.inputs)]
+    assert readers, [vars(d) for d in result.dropped]
+    for k, outcome in enumerate(run_gated(packed, result.bundle, fresh, costs)):
+        assert result.bundle.certificates[k].errors == int(outcome.wrong.sum())

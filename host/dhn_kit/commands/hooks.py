@@ -204,6 +204,7 @@ def train(
     survivors: Annotated[
         float, typer.Option("--survivors", min=0.0, help="Extra weight of inputs that earlier exits would not let go.")
     ] = 0.0,
+    cascade: Annotated[bool, typer.Option("--cascade", help="Later exits also read what earlier ones said.")] = False,
     point_policy: Annotated[
         str,
         typer.Option(
@@ -263,6 +264,7 @@ def train(
         methods=workflow.methods_for(method),
         start=earlier,
         survivors=survivors,
+        cascade=cascade,
         against=workflow.against_for(against),
         side=import_onnx(existing_file(side)) if side else None,
         allow_unseen=allow_unseen,

@@ -55,6 +55,7 @@ class Fitted:
     trials: list[exits.Trial] = field(default_factory=list)
     heads: dict[str, Head] = field(default_factory=dict)
     scores: dict[str, Int8] = field(default_factory=dict)  #: per exit that keeps them, (bases, N, K) out of fold
+    pool: exits.Pool | None = None  #: what heads learned from
 
 
 @dataclass
@@ -85,6 +86,7 @@ def fit_hooks(pack: Pack, hook: Split, costs: Costs, options: Options, clock: Cl
     fitted = Fitted(bases=bases, dropped=dropped + more)
     kind, records = output_kind(pack, hook), []
     pool = pool_for(pack, hook, kind, options)
+    fitted.pool = pool
     clock.lap("features")
     wanted, each = truth(hook, options), len(paths[0])
     for side in _side_exits(pack, hook, kind, options):

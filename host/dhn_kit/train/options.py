@@ -43,6 +43,7 @@ class Options:
     methods: tuple[Method, ...] = ("bp",)  #: how heads learn; of several the better one is kept, head by head
     start: Mapping[str, Head] = field(default_factory=dict)  #: heads of an earlier bundle to go on from, by hook name
     survivors: float = 0.0  #: how much more a sample weighs that no earlier exit would let go
+    cascade: bool = False  #: exits that pay are fitted anew, each reading the scores of those before it
     exits: tuple[ExitShape, ...] | None = None  #: these exits and no others; None: one at every point, width chosen
     against: Against = "network"  #: what a wrong answer differs from
     side: Graph | None = None  #: a trained float network on the input, for hooks of kind "input"

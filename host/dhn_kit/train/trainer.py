@@ -20,6 +20,7 @@ from dhn_kit.train.blending import add_blend
 from dhn_kit.train.certify import Costs, Judged, predicted_costs, with_thresholds
 from dhn_kit.train.data import Split, packed_tags
 from dhn_kit.train.fitting import Clock, Fitted, fit_hooks, output_kind, truth
+from dhn_kit.train.joining import join_exits
 from dhn_kit.train.options import Dropped as Dropped
 from dhn_kit.train.options import Options as Options
 from dhn_kit.train.proposers import check_kinds
@@ -68,6 +69,10 @@ def train(
     # Where labels judge, the full network is wrong at times as well: budgets are for what gates add.
     error = float(np.average(hook.answer != truth(hook, options), weights=hook.weight))
     kept, dropped = _worth(pack, fitted, costs, options, error)
+    if options.cascade:
+        with threadpool_limits(limits=1, user_api="blas"):
+            dropped = [*dropped, *join_exits(pack, fitted, kept, hook, costs, options)]
+        clock.lap("cascade")
     blend: list[HookSpec] = []
     if "blend" in options.kinds:
         found = add_blend(pack, fitted, kept, output_kind(pack, hook), hook, costs, options)
