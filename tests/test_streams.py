@@ -95,3 +95,8 @@ def test_an_archive_without_its_arrays_is_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x_train=np.zeros(3))
     with pytest.raises(DhnError, match=r"a\.npz is not the archive of spoken digits"):
         streams.fsdd(tmp_path / "a.npz")
+
+
+def test_a_scene_of_eighty_objects_shows_every_digit() -> None:
+    y = streams.scene(objects={"hook": 80, "cal": 1, "test": 1}).y["hook"]
+    assert set(np.unique(y)) == set(range(-1, 10))

@@ -120,9 +120,9 @@ class _Frame:
 
 
 def _frames(images: Floats, objects: int, s: Scene, rng: np.random.Generator) -> Iterator[_Frame]:
-    previous = 0
+    previous, order = 0, rng.permutation(len(images))
     for number in range(objects):
-        image = previous if number and rng.random() < s.repeats else number % len(images)
+        image = previous if number and rng.random() < s.repeats else int(order[number % len(images)])
         previous = image
         place = [0, 0]
         for _ in range(int(rng.geometric(1 / s.hold))):
