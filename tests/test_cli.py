@@ -22,7 +22,7 @@ from dhn_kit.errors import DhnError
 
 COMMANDS = (
     *("inspect", "pack", "build", "flash", "run", "bench", "collect", "train", "push", "loop", "report"),
-    *("boards", "latency", "doctor", "demo", "init"),
+    *("boards", "latency", "export", "doctor", "demo", "init"),
 )
 ZOO = resources.path("zoo") / "mnist_resnet8.onnx"
 

@@ -18,6 +18,7 @@ from dhn_kit import resources
 from dhn_kit.bundle import pack_bundle
 from dhn_kit.errors import DhnError
 from dhn_kit.hooks import Bundle, HookSpec
+from dhn_kit.micropython import export_sources, install, module_architecture
 from dhn_kit.mpy_native import TARGETS, build_module, module_kernels
 from dhn_kit.pack import Pack, pack
 from dhn_kit.sample_stream import parse_record
@@ -205,3 +206,28 @@ show(m.feature_sizes())
     for point, feature in enumerate(sample.features):
         assert (feature is not None) == bool(twin.reached[point][0])
         assert feature is None or (feature == twin.features[point][0]).all()
+
+
+def test_the_module_names_its_architecture_and_version(device: Device) -> None:
+    module = (device.folder / "_dhn.mpy").read_bytes()
+    assert module_architecture(module) == "x64" and module[1] == 6 and module[2] & 3 == 3
+    with pytest.raises(DhnError, match="no native module"):
+        module_architecture(device.main.data)
+
+
+def test_installing_without_a_board_says_so(device: Device, tmp_path: Path) -> None:
+    with pytest.raises(DhnError, match=r"holds no _dhn\.mpy; make it with 'dhn-kit export"):
+        install(tmp_path)
+    with pytest.raises(DhnError, match=r"no MicroPython board: .*; connect one, or name its port"):
+        install(device.folder, str(tmp_path / "ttyNone"))
+
+
+def test_exported_sources_hold_the_packs_kernels_and_no_others(device: Device, tmp_path: Path) -> None:
+    done = export_sources("x64", tmp_path, device.main.data)
+    kernels = module_kernels("x64", device.main.data)
+    written = {p.relative_to(tmp_path).as_posix() for p in tmp_path.glob("*/*.c")}
+    assert written == {f"{k.arch}/{k.source}" for k in kernels} and done.kernels == len(kernels)
+    assert all((tmp_path / name).is_file() for name in ("usermod.c", "micropython.cmake", "micropython.mk", "dhn.py"))
+    own = [p for p in tmp_path.rglob("*.c") if p.name not in ("module.c", "usermod.c", "module_registry.c")]
+    command = ["cc", "-std=c99", "-fsyntax-only", f"-I{tmp_path}", *map(str, own)]
+    assert subprocess.run(command, capture_output=True, text=True).stderr == ""

@@ -245,10 +245,3 @@ mp_obj_t module_environment(size_t count, const mp_obj_t *arguments)
     memcpy(to, from.buf, DHN_ENVIRONMENT);
     return number(DHN_OK);
 }
-
-/* In the order of mpy_native.NAMES. */
-const module_entry_t module_entries[MODULE_FUNCTIONS] = {
-    {module_state_bytes, 0, 0}, {module_need, 1, 1},  {module_load, 3, 3},  {module_attach, 4, 4},
-    {module_tensor, 3, 3},      {module_run, 6, 6},   {module_put, 4, 4},   {module_get, 4, 4},
-    {module_trace, 3, 3},       {module_point, 2, 2}, {module_error, 1, 1}, {module_environment, 3, 3},
-};

@@ -41,15 +41,15 @@ int memcmp(const void *a, const void *b, size_t bytes)
     return 0;
 }
 
-static void publish(uint32_t number, const module_entry_t *entry)
+static void publish(uint16_t name, uint32_t arguments, module_fn *call)
 {
     natmod_function_t *function = NATMOD_CALL(NATMOD_REALLOC, natmod_realloc)(NULL, sizeof *function, 0);
     if (function == NULL)
         return; /* the name is missing then, and its first use says so */
     function->type = natmod_words.table[NATMOD_TYPE_FUN_VAR];
-    function->signature = (uint32_t)entry->least << 17 | (uint32_t)entry->most << 1;
-    function->call = entry->call;
-    NATMOD_CALL(NATMOD_STORE_GLOBAL, natmod_store_global)(natmod_words.names[number], function);
+    function->signature = arguments << 17 | arguments << 1;
+    function->call = call;
+    NATMOD_CALL(NATMOD_STORE_GLOBAL, natmod_store_global)(name, function);
 }
 
 /* The linker puts it first, where MicroPython starts. Name 0 is the file's. */
@@ -61,7 +61,9 @@ __attribute__((section(".text.mpy_init"))) mp_obj_t mpy_init(void *self, size_t 
     (void)count;
     (void)keywords;
     (void)arguments;
-    for (uint32_t i = 0; i < MODULE_FUNCTIONS; i++)
-        publish(i + 1, &module_entries[i]);
+    const uint16_t *name = natmod_words.names;
+#define PUBLISH(function, arguments) publish(*++name, arguments, module_##function);
+    MODULE_FUNCTIONS(PUBLISH)
+#undef PUBLISH
     return mp_const_none;
 }

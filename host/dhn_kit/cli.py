@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from dhn_kit import __version__
-from dhn_kit.commands import console, device, environment, hooks, latency, model, results, status
+from dhn_kit.commands import console, device, environment, export, hooks, latency, model, results, status
 from dhn_kit.errors import DhnError
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ COMMANDS = (
     results.report,
     environment.boards,
     latency.latency,
+    export.export,
     environment.doctor,
     results.demo,
     environment.init,

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import struct
 import subprocess
@@ -22,11 +23,6 @@ VERSION, SUB_VERSION, SMALL_INT_BITS = 6, 3, 31
 KIND_NATIVE, FLAG_RELOCATED = 2, 0x10
 #: What an address in the code counts from: the code itself, the table of names, the table of functions.
 BASE_TEXT, BASE_NAMES, BASE_TABLE, END_OF_RELOCATIONS = 0, 6, 8, 0xFF
-#: The file's own name, then the module's functions in the order of `module_entries`.
-NAMES = (
-    "_dhn", "state_bytes", "need", "load", "attach", "tensor", "run", "put", "get", "trace", "point", "error",
-    "environment",
-)  # fmt: skip
 #: Holds the addresses of the tables, in this order.
 WORDS, WORD_BASES = "natmod_words", (BASE_TABLE, BASE_NAMES)
 
@@ -56,6 +52,9 @@ _ARM = frozenset({0, 3, 10, 24, 25, 30, 40, 42, 49, 50, 51, 102, 103})
 _RISCV = frozenset({0, 16, 17, 18, 19, 23, 24, 25, *range(33, 41), 43, 44, 45, 51, *range(52, 58)})
 
 
+_RISCV_FLAGS = ("--specs=picolibc.specs", "-march=rv32imc", "-mabi=ilp32", "-mcmodel=medany", "-Wl,--no-relax")
+
+
 def _thumb(number: int, kernels: str, *flags: str) -> Target:
     return Target(number, "arm-none-eabi-gcc", ("-mthumb", *flags), kernels, 4, 2, _ARM)
 
@@ -67,7 +66,7 @@ TARGETS = {
     "armv7m": _thumb(5, "portable", "-mcpu=cortex-m3"),
     "armv7emsp": _thumb(7, "armv7em", "-mcpu=cortex-m4", "-mfpu=fpv4-sp-d16", "-mfloat-abi=hard"),
     "rv32imc": Target(
-        11, "riscv64-unknown-elf-gcc", ("-march=rv32imc", "-mabi=ilp32", "-mcmodel=medany", "-Wl,--no-relax"),
+        11, "riscv64-unknown-elf-gcc", _RISCV_FLAGS,
         "portable", 4, 1, _RISCV,
     ),
 }  # fmt: skip
@@ -83,9 +82,10 @@ class NativeModule:
     def to_mpy(self, target: Target) -> bytes:
         """The file, as MicroPython documents it (reference/mpyfiles)."""
         head = bytes((ord("M"), VERSION, target.number << 2 | SUB_VERSION, SMALL_INT_BITS))
-        names = b"".join(_uint(len(name) << 1) + name.encode() + b"\0" for name in NAMES)
+        names = ["_dhn", *function_names()]
+        table = b"".join(_uint(len(name) << 1) + name.encode() + b"\0" for name in names)
         code = _uint(len(self.code) << 3 | KIND_NATIVE) + self.code + _uint(FLAG_RELOCATED)
-        return head + _uint(len(NAMES)) + _uint(0) + names + code + self._relocation_bytes(target.word)
+        return head + _uint(len(names)) + _uint(0) + table + code + self._relocation_bytes(target.word)
 
     def _relocation_bytes(self, word: int) -> bytes:
         """One entry per word, its place in words; bit 0 of the first byte says that a place follows."""
@@ -96,6 +96,12 @@ class NativeModule:
             code = base << 1 if base == BASE_TEXT else base
             out += bytes((code << 1 | 1,)) + _uint(offset // word << 1)
         return bytes((*out, END_OF_RELOCATIONS))
+
+
+def function_names() -> list[str]:
+    """What the module publishes, in the order in which its C code does."""
+    header = resources.path("firmware") / "micropython" / "module.h"
+    return re.findall(r"^ +ENTRY\((\w+), \d\)", header.read_text(), re.MULTILINE)
 
 
 def build_module(arch: str, kernels: Sequence[Kernel], out_dir: Path) -> bytes:
@@ -144,7 +150,7 @@ def _link(target: Target, kernels: Sequence[Kernel], out_dir: Path) -> Path:
     ]
     includes = [f"-I{p}" for p in (here, firmware / "runtime", folder)]
     command = [target.compiler, *_FLAGS, *target.flags, *includes, "-include", str(here / "hidden.h")]
-    command += [*map(str, sources), f"-Wl,-T,{here / 'natmod.ld'}", "-lgcc", "-o", str(elf)]
+    command += [*map(str, sources), "-T", str(here / "natmod.ld"), "-lgcc", "-o", str(elf)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise DhnError(f"the MicroPython module does not build: {first_error(done.stderr)}")

@@ -242,6 +242,9 @@ def flash(
     firmware: Firmware = Path("build/firmware"),
     board: options.Board = None,
     port: options.Port = None,
+    micropython: Annotated[
+        bool, typer.Option("--micropython", help="FIRMWARE is a folder of 'dhn-kit export': copy it by mpremote.")
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Write the firmware to a board, or start it on an emulated one.
@@ -250,7 +253,11 @@ def flash(
     Examples:
       dhn-kit flash build/m4 --board qemu-cortex-m4
       dhn-kit flash build/esp32 --board esp32 --port /dev/ttyUSB0
+      dhn-kit flash build/pico --micropython --port /dev/ttyACM0
     """
+    if micropython:
+        _install(firmware, port, json)
+        return
     from dhn_kit.board_session import open_board
     from dhn_kit.pack import load_pack
     from dhn_kit.playback import board_folder, powered
@@ -272,6 +279,17 @@ def flash(
         f"{hello.board}: model {hello.hash[:12]}, arena {hello.arena_used:,} of {hello.arena_bytes:,} bytes, "
         f"hook slots of {hello.slot_bytes:,} bytes, hook bundle {hello.bundle_version or 'none'}"
     )
+
+
+def _install(folder: Path, port: str | None, json: bool) -> None:
+    from dhn_kit.micropython import install
+
+    with console.busy("copying"):
+        names = install(folder, port)
+    if json:
+        console.emit_json({"files": names})
+    else:
+        console.line(f"on the board: {', '.join(names)}")
 
 
 def run(

@@ -1,0 +1,58 @@
+"""The 32-bit native modules, loaded as MicroPython loads them, compute on emulated cores what the twin computes."""
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dhn_kit.mpy_native import TARGETS, build_module, module_kernels
+from dhn_kit.pack import pack
+from dhn_kit.twin import Twin
+from nets import residual_net
+
+FW = Path(__file__).parent / "fw"
+#: Emulator and machine, and where the machine's memory starts. QEMU has no M0+: an M3 runs its code.
+MACHINES = {
+    "armv6m": (("qemu-system-arm", "-M", "mps2-an385"), 0),
+    "armv7m": (("qemu-system-arm", "-M", "mps2-an385"), 0),
+    "armv7emsp": (("qemu-system-arm", "-M", "mps2-an386"), 0),
+    "rv32imc": (("qemu-system-riscv32", "-M", "virt", "-bios", "none"), 0x80000000),
+}
+INPUTS = 4
+
+
+def c_array(name: str, data: bytes) -> str:
+    values = ",".join(map(str, data))
+    return f"static const unsigned char {name}[] __attribute__((aligned(16))) = {{{values}}};\n"
+
+
+@pytest.mark.parametrize("arch", MACHINES)
+def test_a_module_computes_on_its_core_what_the_twin_computes(arch: str, tmp_path: Path) -> None:
+    target = TARGETS[arch]
+    graph, net = residual_net()
+    main, x = pack(graph, target.kernels), net.inputs(INPUTS)
+    module = build_module(arch, module_kernels(arch, main.data), tmp_path / "module")
+    arrays = {"module": module, "pack": main.data, "x": x.tobytes()}
+    text = "".join(c_array(name, data) for name, data in arrays.items()) + f"enum {{ inputs = {INPUTS} }};\n"
+    (tmp_path / "mpy_input.h").write_text(text)
+    emulator, origin = MACHINES[arch]
+    elf = tmp_path / "loader.elf"
+    flags = [f for f in target.flags if not f.startswith("-Wl,")]
+    subprocess.run(
+        [
+            *(target.compiler, "-std=c99", "-O1", "-fno-tree-loop-distribute-patterns", *flags, "-nostdlib"),
+            *("-static", f"-I{tmp_path}", str(FW / "mpy_loader.c"), f"-Wl,--defsym=ORIGIN_OF_MEMORY={origin}"),
+            *("-T", str(FW / "mpy_loader.ld"), "-Wl,--no-warn-rwx-segments", "-lgcc", "-o", str(elf)),
+        ],
+        check=True,
+    )
+    command = [*emulator, "-nographic", "-monitor", "none", "-semihosting", "-kernel", str(elf)]
+    done = subprocess.run(command, capture_output=True, timeout=60, stdin=subprocess.DEVNULL)
+    status, *answers = done.stdout.decode().split()
+    assert status == "01"  # the small integer 0
+    seen = np.array([np.frombuffer(bytes.fromhex(line), np.int8) for line in answers])
+    assert (seen == Twin(main).run(x).output).all()
