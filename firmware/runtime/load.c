@@ -111,11 +111,10 @@ static dhn_status_t check_main_program(const dhn_header_t *h, const dhn_space_t 
                 return DHN_ERR_PROGRAM;
             }
         }
-        bool const end_of_all = instr->kind == DHN_INSTR_END;
-        if (instr->group != 0u && (end_of_all || instr->group >= h->group_count)) {
+        if (instr->group != 0u && instr->group >= h->group_count) {
             return DHN_ERR_PROGRAM;
         }
-        if (end_of_all) {
+        if (instr->kind == DHN_INSTR_END && instr->group == 0u) {
             break;
         }
         if (instr->kind == DHN_INSTR_POINT) {
@@ -128,7 +127,7 @@ static dhn_status_t check_main_program(const dhn_header_t *h, const dhn_space_t 
             if (status != DHN_OK) {
                 return status;
             }
-        } else {
+        } else if (instr->kind != DHN_INSTR_END) {
             return DHN_ERR_PROGRAM;
         }
         at += instr->bytes;

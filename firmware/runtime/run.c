@@ -167,7 +167,10 @@ static bool hook_wants(run_t *run, const dhn_hook_t *hook)
         wants = (uint32_t)value < hook->score_count;
     } else {
         value = hook_value(hook, (const int8_t *)run->self->arena + hook->score);
-        wants = value >= threshold && (hook->action != DHN_ACTION_REUSE || run->self->reference);
+        if (hook->action == DHN_ACTION_REUSE && !run->self->reference) {
+            value = INT16_MIN; /* what it was compared with is nobody's input */
+        }
+        wants = value >= threshold && value != INT16_MIN;
     }
     run->trace->score[run->next_hook] = (int16_t)value;
     run->trace->decision[run->next_hook] = wants ? DHN_ACTED : DHN_KEPT;

@@ -73,7 +73,8 @@ class Lowered:
     """``aliases[t]`` is the tensor whose very bytes t is (reshape). ``tensors`` also holds temporaries.
 
     ``overlaps[below, above]``: these tensors may share bytes if `above` starts at least so many bytes behind `below`,
-    because of the order in which the ops go through them.
+    because of the order in which the ops go through them. ``ending``: with variant 1 of this group selected the program
+    ends behind the last op of that variant; 0: never.
     """
 
     graph: Graph
@@ -81,6 +82,7 @@ class Lowered:
     tensors: dict[str, Tensor]
     aliases: dict[str, str] = field(default_factory=dict)
     overlaps: dict[tuple[str, str], int] = field(default_factory=dict)
+    ending: int = 0
 
 
 def alternatives(ops: Sequence[Op], number: int) -> Sequence[Op]:

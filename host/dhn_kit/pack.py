@@ -152,7 +152,8 @@ def pack(
         lowered, selections = add_bits(lowered, narrow, points)
         policy = policy and dataclasses.replace(policy, kernels=narrow_kernels(policy.kernels, lowered))
     if small is not None:
-        lowered, selections = add_small(lowered, small, points)
+        lowered, more = add_small(lowered, small, points)
+        selections += more
     made = _Made(
         arch, latency, policy, kinds, max(keep, records.ENVIRONMENT), tuple(gates), selections=tuple(selections)
     )
@@ -363,8 +364,8 @@ class _Program:
         number = self.kernels.index(kernel)
         self.data += records.INSTR.pack(bytes=size, kind=records.INSTR_RUN, kernel=number, **operands) + params
 
-    def mark(self, kind: int, index: int = 0, group: int = 0) -> None:
-        self.data += records.INSTR.pack(bytes=records.INSTR.size, kind=kind, index=index, group=group)
+    def mark(self, kind: int, index: int = 0, **selection: int) -> None:
+        self.data += records.INSTR.pack(bytes=records.INSTR.size, kind=kind, index=index, **selection)
 
 
 def emit_program(ops: list[Op], offsets: dict[str, int], kernels: list[int], at: int, pool: ConstPool) -> bytes:
@@ -435,7 +436,7 @@ def _emit_steps(
 ) -> list[int]:
     """Start offset of every step, and of the END behind them."""
     starts = []
-    whole = _group_of_all(lowered)
+    last = max((i for i, op in enumerate(lowered.ops) if op.group and op.group == lowered.ending), default=-1)
     for step, (kind, index) in enumerate(steps):
         for kernel, out, params in extra(step) if extra else ():
             program.call(kernel, params, out=out)
@@ -443,20 +444,13 @@ def _emit_steps(
         if kind == "op":
             for number, op in enumerate(alternatives(lowered.ops, index), index):
                 program.run(op, number, offsets)
+            if index == last:
+                program.mark(records.INSTR_END, group=lowered.ending, variant=1)
         else:
-            program.mark(records.INSTR_POINT, index, group=whole if index else 0)
+            program.mark(records.INSTR_POINT, index)
     starts.append(program.here)
     program.mark(records.INSTR_END)
     return starts
-
-
-def _group_of_all(lowered: Lowered) -> int:
-    """The selection that decides whether the network runs at all, and so whether its hook points are asked; 0: it does.
-
-    Only where there are two networks do all ops belong to one group, and the first to its variant 1.
-    """
-    groups = {op.group for op in lowered.ops}
-    return groups.pop() if len(groups) == 1 and lowered.ops[0].variant == 1 else 0
 
 
 def _landing(node: int, lowered: Lowered, points: list[HookPoint], steps: Steps) -> int:

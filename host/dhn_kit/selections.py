@@ -75,24 +75,22 @@ def narrow_kernels(kernels: Mapping[str, str], lowered: Lowered) -> dict[str, st
 def add_small(lowered: Lowered, small: Graph, points: Sequence[HookPoint]) -> tuple[Lowered, list[Selection]]:
     """Both networks in one program: `small` reads the same input and writes the same output, and runs instead.
 
-    It comes first, so that it shares the arena with the other one and only the answer has to outlast it. Operators
-    that had no group get this one; hook points behind the input are asked only while the first network runs.
-    DhnError: the two do not read the same input, or do not give the same kind of answer.
+    It comes first, so that it shares the arena with the other one and only the answer has to outlast it; where it was
+    selected the program ends behind it. DhnError: the two do not read the same input, or do not give the same kind of
+    answer.
     """
     check_alike(lowered.graph, small)
     group = next_group(lowered.ops)
-    if any(op.group for op in lowered.ops):
-        raise DhnError("a pack of two networks has no other variants of layers; leave out channel, spatial and bits")
     if not points or points[0].node > 0:
         raise DhnError(f"'{lowered.graph.name}' has no hook point at its input, where a network could be selected")
     second = _renamed(lower(small), lowered.graph)
     mine = [dataclasses.replace(op, group=group, variant=1, node=0) for op in second.ops]
-    theirs = [dataclasses.replace(op, group=group) for op in lowered.ops]
     joined = dataclasses.replace(
         lowered,
-        ops=mine + theirs,
+        ops=mine + lowered.ops,
         tensors={**second.tensors, **lowered.tensors},
         aliases={**second.aliases, **lowered.aliases},
+        ending=group,
     )
     return joined, [Selection("select", group, 0, tuple(op.name for op in mine))]
 

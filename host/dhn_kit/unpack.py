@@ -59,7 +59,7 @@ def unpack(data: bytes) -> Unpacked:
         header,
         kernels,
         table(records.IO_TENSOR, header["io"], header["input_count"] + header["output_count"]),
-        _program(image, header["program"], kernels) if header["program_bytes"] else [],
+        _program(image, header["program"], kernels, header["program_bytes"]) if header["program_bytes"] else [],
         table(records.POINT, header["points"], header["point_count"]),
         hooks,
         [
@@ -73,11 +73,12 @@ def unpack(data: bytes) -> Unpacked:
     )
 
 
-def _program(image: bytes, at: int, kernels: list[int]) -> list[Instruction]:
-    """The instructions from `at` up to and including END."""
+def _program(image: bytes, at: int, kernels: list[int], count: int = 0) -> list[Instruction]:
+    """The instructions from `at`: `count` bytes of them, or up to and including END."""
     names = all_kernels()
     program: list[Instruction] = []
-    while not program or program[-1].fields["kind"] != records.INSTR_END:
+    end = at + count
+    while at < end if count else not program or program[-1].fields["kind"] != records.INSTR_END:
         fields = records.INSTR.unpack(image, at)
         if fields["kind"] == records.INSTR_RUN:
             kernel = kernels[fields["kernel"]]
