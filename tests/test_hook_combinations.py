@@ -55,16 +55,16 @@ def hooks_of(main: Pack, kind: str) -> list[HookSpec]:
     """Untrained hooks whose scores vary from input to input."""
     points, final = main.points, len(main.points) - 1
     if kind == "exit":
-        return [HookSpec(2, "exit", head(main, 2, 3), [2], name="exit", kind="exit")]
+        return [HookSpec(1, "exit", head(main, 1, 3), [4], name="exit", kind="exit")]
     if kind == "input":
-        return [HookSpec(0, "exit", side_network(main), [1], name="input", kind="input")]
+        return [HookSpec(0, "exit", side_network(main), [15], name="input", kind="input")]
     if kind == "blend":
         return [HookSpec(final, "blend", head(main, final, 5), [ALWAYS], name="blend", kind="blend")]
     if kind == "reuse":
         return [reuse_hook(main, 100)]
     if kind == "skip":
         branch = next(p for p in points if p.skip)
-        return [HookSpec(branch.index, "skip", gate_net(main, branch.index), [0], "value", name="skip", kind="skip")]
+        return [HookSpec(branch.index, "skip", gate_net(main, branch.index), [6], "value", name="skip", kind="skip")]
     if kind in ("channel", "spatial"):
         return [mask_hook(main, g, 0, i) for i, g in enumerate(main.gates) if g.kind == kind]
     selections = [s for s in main.selections if s.kind == kind]
