@@ -69,10 +69,10 @@ def paths(decisions: np.ndarray, exit_hook: np.ndarray) -> list[bytes]:
 
 
 def chosen(work: Workload, gated: TwinResult, count: int) -> np.ndarray:
-    """Inputs for the board: the first ones, and of a set without order one of every path that these leave out."""
-    first = np.arange(min(count, len(work.q)))
+    """Inputs for the board: a sequence whole; else the first ones, and one of every path that these leave out."""
     if work.sequence:
-        return first
+        return np.arange(len(work.q))
+    first = np.arange(min(count, len(work.q)))
     ways = paths(gated.decisions, gated.exit_hook)
     seen, more = set(ways[: len(first)]), []
     for i in range(len(first), len(ways)):
@@ -82,19 +82,19 @@ def chosen(work: Workload, gated: TwinResult, count: int) -> np.ndarray:
     return np.concatenate([first, np.array(more, np.int64)])
 
 
-def count(work: Workload, gated: TwinResult, folder: Path, limit: int) -> Counted:
-    """Runs the firmware: some inputs without hooks, the chosen ones with them."""
+def count(work: Workload, gated: TwinResult, folder: Path, limit: int, point: int) -> Counted:
+    """Runs the firmware: some inputs without hooks, the chosen ones with them at an operating point."""
     board, rows = load_board(BOARD), chosen(work, gated, limit)
     with powered(work.pack, board, folder / "board") as (session, _):
         plain = play(session.client, board, work.q[:DETACHED], "detached")
         install(session.client, work.hooks.data)
-        run = play(session.client, board, work.q[rows], "gated", work.point)
+        run = play(session.client, board, work.q[rows], "gated", point)
     assert plain.instructions is not None and run.instructions is not None
     same = bool((run.output == gated.output[rows]).all() and (run.decisions == gated.decisions[rows]).all())
-    return Counted(float(plain.instructions.mean()), over_all(run, gated, work.sequence), len(rows), same)
+    return Counted(float(plain.instructions.mean()), over_all(run, gated), len(rows), same)
 
 
-def over_all(run: BoardRun, gated: TwinResult, sequence: bool) -> float:
+def over_all(run: BoardRun, gated: TwinResult) -> float:
     """The mean over all test inputs: what each path took on the board, as often as the twin took it."""
     assert run.instructions is not None
     by_path: dict[bytes, list[int]] = {}
@@ -102,9 +102,6 @@ def over_all(run: BoardRun, gated: TwinResult, sequence: bool) -> float:
         by_path.setdefault(way, []).append(int(n))
     known = {way: float(np.mean(v)) for way, v in by_path.items()}
     ways = paths(gated.decisions, gated.exit_hook)
-    if sequence:  # a rare path behind the last frame that was run counts as the mean of the others
-        rest = float(run.instructions.mean())
-        return float(np.mean([known.get(way, rest) for way in ways]))
     return float(np.mean([known[way] for way in ways]))
 
 
@@ -117,11 +114,22 @@ def measure(name: str, recipe: Callable[..., Workload], folder: Path, args: argp
     save_bundle(work.hooks, folder / "hooks.dhn")
     threads = 1 if work.sequence else None
     plain = Twin(work.pack, threads=threads).run(work.q, mode="detached")
-    gated = Twin(work.pack, work.hooks.data, threads).run(work.q, point=work.point)
-    counted = count(work, gated, folder, args.count)
+    twin = Twin(work.pack, work.hooks.data, threads)
+    gated = twin.run(work.q, point=work.point)
+    counted = count(work, gated, folder, args.count, work.point)
     certificate = next((c for c in work.hooks.certificates if c.operating_point == work.point), None)
     known = work.y >= 0  # nothing is to be recognised in an empty scene
-    full, after = (float((r.output.argmax(axis=1) == work.y)[known].mean()) for r in (plain, gated))
+
+    def accuracy(result: TwinResult) -> float:
+        return float((result.output.argmax(axis=1) == work.y)[known].mean())
+
+    others = []
+    for point in work.also:
+        result = twin.run(work.q, point=point)
+        also = count(work, result, folder, args.count, point)
+        ratio = also.gated / also.full
+        others.append({"ratio": ratio, "accuracy_gated": accuracy(result), "board_equals_twin": also.same})
+    full, after = accuracy(plain), accuracy(gated)
     row = {
         "workload": name,
         "ratio": counted.gated / counted.full,
@@ -141,6 +149,7 @@ def measure(name: str, recipe: Callable[..., Workload], folder: Path, args: argp
         "hooks": [h["name"] for h in work.hooks.hooks],
         "hook_bytes": len(work.hooks.data),
         "seconds": round(time.monotonic() - started, 1),
+        "other_points": others,
         **work.facts,
     }
     target = TARGETS[name]
@@ -167,6 +176,7 @@ def show(row: dict[str, Any]) -> None:
         f"{row['ratio']:.3f} (at most {row['target']['ratio']:.2f})  accuracy {row['accuracy_full']:.2%} -> "
         f"{row['accuracy_gated']:.2%}  risk {bound} (n = {row['n'] or '-'})  board = twin: "
         f"{'yes' if row['board_equals_twin'] else 'NO'} on {row['board_inputs']}  {row['seconds']:.0f} s"
+        + "".join(f"  also {o['ratio']:.3f} at {o['accuracy_gated']:.2%}" for o in row["other_points"])
         + (f"  missed: {', '.join(row['missed'])}" if row["missed"] else ""),
         flush=True,
     )

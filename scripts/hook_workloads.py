@@ -33,7 +33,8 @@ BOARD = "qemu-cortex-m4"
 class Workload:
     """A pack with trained hooks, the operating point that counts, and test inputs ``q`` (N, H, W, C) int8 with labels.
 
-    ``sequence``: the inputs follow one another in time, and hooks may remember.
+    ``sequence``: the inputs follow one another in time, and hooks may remember. ``also``: other operating points to
+    count.
     """
 
     pack: Pack
@@ -42,6 +43,7 @@ class Workload:
     q: npt.NDArray[np.int8]
     y: npt.NDArray[np.int64]
     sequence: bool = False
+    also: tuple[int, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -66,7 +68,8 @@ def cifar_recipe(network: Network, track: Track) -> Callable[[Path, Path], Workl
     def recipe(folder: Path, reference: Path) -> Workload:
         packed, hooks, test = cifar(network, track, reference)
         assert test.input is not None and test.label is not None
-        return Workload(packed, hooks, 0, test.input, test.label, facts=dict(hooks.report))
+        others = tuple(range(1, len(hooks.operating_points)))
+        return Workload(packed, hooks, 0, test.input, test.label, also=others, facts=dict(hooks.report))
 
     return recipe
 
