@@ -33,6 +33,7 @@ class Model:
             arena = bytearray(arena_bytes(blob))
         self._pack = blob
         self._arena = arena
+        self.arena_bytes = len(arena)
         self._bundle = None
         self._state = bytearray(_dhn.state_bytes())
         _check(_dhn.load(self._state, blob, arena), _hint(blob))
