@@ -43,7 +43,7 @@ def report(
     board: options.Board = None,
     json: options.Json = False,
 ) -> None:
-    """Write what hooks bring as an HTML page, or verify its certificates.
+    """Show what hooks bring as an HTML page, or verify certificates.
 
     Accuracy against work, where inputs leave, work per layer, memory over time; in one file.
 
