@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -85,6 +86,7 @@ def chosen(work: Workload, gated: TwinResult, count: int) -> np.ndarray:
 def count(work: Workload, gated: TwinResult, folder: Path, limit: int, point: int) -> Counted:
     """Runs the firmware: some inputs without hooks, the chosen ones with them at an operating point."""
     board, rows = load_board(BOARD), chosen(work, gated, limit)
+    shutil.rmtree(folder / "board", ignore_errors=True)  # fresh from the shelf: no hooks in its flash
     with powered(work.pack, board, folder / "board") as (session, _):
         plain = play(session.client, board, work.q[:DETACHED], "detached")
         install(session.client, work.hooks.data)

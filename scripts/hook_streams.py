@@ -70,7 +70,7 @@ def scene() -> Recipe:
     No exits: a run that leaves early and errs would be repeated as long as the object stays.
     """
     model = resources.path("zoo") / "mnist_resnet8.onnx"
-    return _trained(model, streams.scene(), (0.03, 0.05, 0.08), kinds=("reuse",), copies=0)
+    return _trained(model, streams.scene(), (0.05, 0.08), kinds=("reuse",), copies=0)
 
 
 def _trained(model: Path, stream: Stream, risks: tuple[float, ...], kinds: tuple[Kind, ...], **options: Any) -> Recipe:

@@ -68,7 +68,7 @@ def test_a_map_gives_every_byte_of_flash_to_its_part() -> None:
 def test_parts_add_up_to_the_flash_of_the_firmware(board: str, tmp_path: Path) -> None:
     image = build_firmware(small_pack().data, load_board(board), tmp_path)
     total = image.flash_code_bytes + image.flash_weight_bytes
-    assert 0 <= total - sum(image.parts.values()) < 256  # padding
+    assert 0 <= total - sum(image.parts.values()) < 512  # padding
     assert image.parts["weights"] >= len(small_pack().data) and set(image.parts) == set(PARTS)
     assert image.inference_bytes == image.parts["runtime"] + image.parts["kernels"]
     assert all(image.parts[p] > 1000 for p in ("runtime", "kernels", "application"))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from dhn_kit.errors import DhnError
 from dhn_kit.framing import Decoder, Frame, encode, packbits
 from dhn_kit.link import SerialTransport
+from dhn_kit.records import ENVIRONMENT
 from dhn_kit.sample_stream import ONE, RECORD, SampleStream
 
 FRAMES = st.builds(Frame, st.integers(0, 255), st.integers(0, 255), st.integers(0, 65535), st.binary(max_size=600))
@@ -56,7 +57,7 @@ def test_packbits_keeps_every_byte(runs: list[tuple[int, int]]) -> None:
 
 
 def record(tag: int, size: int) -> bytes:
-    return RECORD.pack(tag, ONE, 0, 0, -1, 16, 0, 0, 0, size, 0) + bytes(size)
+    return RECORD.pack(tag, ONE, 0, 0, -1, 16, 0, 0, 0, size, 0, bytes(ENVIRONMENT)) + bytes(size)
 
 
 @given(st.lists(st.integers(0, 700), min_size=1, max_size=12), st.sets(st.integers(0, 60)))

@@ -81,7 +81,9 @@ static void fill(policy_t *self)
     self->level += bytes < room ? (uint32_t)bytes : room;
 }
 
-/* All while the bucket is full, none when it holds no record: in between it settles where as much goes as comes. */
+/* All while the bucket is full, none when it holds no record: in between it settles where as much goes as comes. The
+ * third power keeps some records in the bucket even where one run of a thousand may go: with an empty one the next
+ * inputs would have no chance at all, and no weight could make up for them. */
 static uint32_t admission(policy_t *self)
 {
     if (self->rules.budget == 0)
@@ -89,8 +91,9 @@ static uint32_t admission(policy_t *self)
     fill(self);
     if (self->level < self->record_bytes)
         return 0;
-    return (uint32_t)((uint64_t)POLICY_ALWAYS * (self->level - self->record_bytes) /
-                      (self->capacity - self->record_bytes));
+    uint64_t const share =
+        (uint64_t)POLICY_ALWAYS * (self->level - self->record_bytes) / (self->capacity - self->record_bytes);
+    return (uint32_t)(share * share / POLICY_ALWAYS * share / POLICY_ALWAYS);
 }
 
 void policy_charge(policy_t *self, int32_t bytes)

@@ -87,7 +87,7 @@ class Scene:
 
 
 #: Objects of each split's scene, and frames between two that hardly know of each other: three holds.
-SCENE_OBJECTS = {"hook": 320, "cal": 400, "test": 400}
+SCENE_OBJECTS = {"hook": 240, "cal": 300, "test": 400}
 SCENE_SPACING = 60
 
 
