@@ -20,7 +20,7 @@ WEIGHTED = "empirical Bernstein (Maurer, Pontil 2009) on importance weights"
 #: Candidates are tested one after the other, each at the full delta.
 TESTED = "learn-then-test, fixed sequence, "
 METHOD = TESTED + EXACT
-#: Propensities travel in units of 2^-16: what differs by less than that is the same design.
+#: What differs by less than this is the same design; propensities travel in units of 2^-24.
 SAME_PROPENSITY = 2.0**-16
 
 Bools = npt.NDArray[np.bool_]
