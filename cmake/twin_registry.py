@@ -9,4 +9,5 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "host"))
 from dhn_kit.c_text import render
 from dhn_kit.kernels import all_kernels
 
-Path(sys.argv[1]).write_text(render("twin_registry.c.j2", kernels=list(all_kernels().values())))
+kernels = list(all_kernels().values())
+Path(sys.argv[1]).write_text(render("kernel_registry.c.j2", kernels=kernels, prefix="twin", header="twin_registry.h"))

@@ -24,7 +24,7 @@ ORDER = [
     "plan", "plan_validator", "lower", "memory", "schedule", "patch", "variants", "selections", "strategy",
     "pack", "unpack", "hook_programs", "bundle", "inspection", "cost", "poison",
     "twin", "precision", "optable",
-    "link_map", "firmware_build", "mpy_native", "micropython",
+    "link_map", "source_set", "firmware_build", "mpy_native", "micropython",
     "framing", "samples", "sample_stream", "link", "board_client", "board_session",
     "kernel_rig", "cycles", "latency_grid", "latency_terms", "latency_fit",
     "store",

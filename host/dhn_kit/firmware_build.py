@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import re
 import shutil
@@ -15,12 +14,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dhn_kit import records, resources
+from dhn_kit import resources
 from dhn_kit.boards import Board
-from dhn_kit.c_text import render
 from dhn_kit.errors import DhnError
-from dhn_kit.kernels import Kernel, all_kernels, architecture_of, hook_kernels, load_kernels, reference_kernels
+from dhn_kit.kernels import Kernel
 from dhn_kit.link_map import flash_parts
+from dhn_kit.source_set import KernelGroups, application_model, library_sources, pack_kernels, write_files
 from dhn_kit.trailer import device_bytes
 
 #: Debian packages of the compilers that boards name.
@@ -36,10 +35,6 @@ SAMPLE_BYTES = 8192
 STATE, SAMPLES = ("app", "sample_frame"), "model_sample_memory"
 #: What of a source tree decides the result.
 SOURCES = ("*.c", "*.h", "*.S", "*.ld", "*.cmake", "*.toml", "CMakeLists.txt")
-
-
-#: Kernels that the program names, and those that only hooks may call.
-KernelGroups = tuple[Sequence[Kernel], Sequence[Kernel]]
 
 
 @dataclass(frozen=True)
@@ -80,8 +75,15 @@ def build_firmware(
     returns what the first one built. DhnError: compiler missing, kernel missing, or it does not fit (by how much).
     """
     image = device_bytes(pack)
-    generated = _generate(image, board, sample_bytes, full_ticks)
     named, hooks = _kernels(image, board)
+    generated = application_model(
+        image,
+        (named, hooks),
+        board=board.name,
+        ram_bytes=board.memory.ram_bytes,
+        sample_bytes=sample_bytes,
+        full_ticks=full_ticks,
+    )
     elf = build_program("app", generated, named, board, out_dir, user_sources, hooks)
     return _measure(elf, len(image))
 
@@ -112,53 +114,9 @@ def build_program(
 
 def _kernels(image: bytes, board: Board) -> tuple[list[Kernel], list[Kernel]]:
     # Every kernel has its meaning in C, so a process on this host runs packs for any core.
-    by_id = {k.id: k for k in load_kernels(board.flavour)} if board.core.toolchain else all_kernels()
+    arch = board.flavour if board.core.toolchain else None
     otherwise = f"{board.name} ('{board.flavour}') does not have; pack the network again with --board {board.name}"
-    return pack_kernels(image, by_id, otherwise)
-
-
-def pack_kernels(image: bytes, by_id: Mapping[int, Kernel], otherwise: str) -> tuple[list[Kernel], list[Kernel]]:
-    """What the pack names, and what else hooks may use, by id. Of these a pack without hook points needs only what
-    pools features, which the runtime itself refers to. DhnError, ending in ``otherwise``, where ``by_id`` lacks one."""
-    header = records.HEADER.unpack(image)
-    named = struct.unpack_from(f"<{header['kernel_count']}H", image, header["kernels"])
-    for number in named:
-        if number not in by_id:
-            raise DhnError(f"the pack needs kernel 0x{number:04X}, which {otherwise}")
-    wanted = (
-        hook_kernels(architecture_of(header["flavour"])) if header["point_count"] else [reference_kernels()["avg_pool"]]
-    )
-    hooks = {k.id for k in wanted}
-    return [by_id[n] for n in sorted(set(named))], [by_id[n] for n in sorted(hooks.difference(named))]
-
-
-def _generate(image: bytes, board: Board, sample_bytes: int, full_ticks: int) -> dict[str, str]:
-    header = records.HEADER.unpack(image)
-    model = render(
-        "model.c.j2",
-        pack=image,
-        pack_hash=bytes(header["hash"]).hex(),
-        arena_bytes=(header["arena_bytes"] + 15) // 16 * 16,
-        segments=header["point_count"] + 1,
-        ops=_op_count(image),
-        sample_bytes=sample_bytes,
-        full_ticks=full_ticks,
-        ram_bytes=board.memory.ram_bytes,
-    )
-    kernels = sorted(itertools.chain(*_kernels(image, board)), key=lambda k: k.id)
-    registry = render("registry.c.j2", kernels=kernels, board=board.name[:31])
-    return {"model.c": model, "registry.c": registry}
-
-
-def _op_count(image: bytes) -> int:
-    """Operators of the main program; instructions start with their length and kind."""
-    header = records.HEADER.unpack(image)
-    at, end, count = header["program"], header["program"] + header["program_bytes"], 0
-    while at < end:
-        length, kind = struct.unpack_from("<HB", image, at)
-        count += kind == records.INSTR_RUN
-        at += length
-    return count
+    return pack_kernels(image, arch, otherwise)
 
 
 def _content_key(made_of: list[Any], board: Board, user_sources: Sequence[Path]) -> str:
@@ -189,10 +147,7 @@ def _compile(
 ) -> Path:
     source, build = out_dir.resolve() / "generated", out_dir.resolve() / "build"
     source.mkdir(exist_ok=True)
-    for name, text in generated.items():
-        file = source / name
-        if not file.is_file() or file.read_text() != text:
-            file.write_text(text)
+    write_files(source, generated)
     if shutil.which(board.core.compiler) is None:
         package = COMPILER_PACKAGES.get(board.core.compiler, board.core.compiler)
         raise DhnError(f"compiler {board.core.compiler} is missing; install it with 'apt-get install {package}'")
@@ -204,16 +159,15 @@ def _compile(
 def _configuration(
     program: str, kernels: KernelGroups, board: Board, source: Path, build: Path, user_sources: Sequence[Path]
 ) -> list[str]:
-    folder = resources.path("mcu_kernels")
-    files, hook_files = ({str(folder / k.arch / k.source) for k in group} for group in kernels)
+    sources = library_sources(kernels)
     values = {
         "CMAKE_BUILD_TYPE": "None",
         "CMAKE_MAKE_PROGRAM": _tool("ninja"),
         "DHN_PORT": board.port,
         "DHN_PROGRAM": program,
         "DHN_GENERATED": str(source),
-        "DHN_KERNELS": ";".join(sorted(files)),
-        "DHN_HOOK_KERNELS": ";".join(sorted(hook_files - files)),
+        "DHN_KERNELS": ";".join(map(str, sources.kernels.values())),
+        "DHN_HOOK_KERNELS": ";".join(map(str, sources.hook_kernels.values())),
         "DHN_USER_SOURCES": ";".join(str(Path(f).resolve()) for f in user_sources),
         "DHN_CORE_FLAGS": ";".join(board.core.flags),
         "DHN_CODE_BYTES": str(board.memory.flash_bytes),

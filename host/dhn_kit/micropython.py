@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dhn_kit import __version__, resources
-from dhn_kit.c_text import render
 from dhn_kit.errors import DhnError
-from dhn_kit.mpy_native import TARGETS, build_module, module_kernels
+from dhn_kit.mpy_native import TARGETS, build_module, module_kernels, module_registry
+from dhn_kit.source_set import library_sources, write_files
 
 #: Written beside the module: Python that runs on the board, and the pack.
 PYTHON, PACK, MODULE, INDEX = ("dhn.py", "dhn_link.py"), "model.dhn", "_dhn.mpy", "package.json"
@@ -46,33 +46,17 @@ def export_native(arch: str, folder: Path, image: bytes | None = None) -> Export
         files[PACK] = image
     index = {"version": __version__, "urls": [[name, name] for name in files]}
     files[INDEX] = json.dumps(index, indent=1).encode() + b"\n"
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        (folder / name).write_bytes(content)
-    return Exported(folder, {name: len(content) for name, content in files.items()}, len(kernels))
+    return Exported(folder, write_files(folder, files), len(kernels))
 
 
 def export_sources(arch: str, folder: Path, image: bytes | None = None) -> Exported:
     """The same module as a user C module, for a MicroPython that is built with it (chips without native modules)."""
     kernels = module_kernels(arch, image)
-    firmware, here = resources.path("firmware"), resources.path("firmware") / "micropython"
-    folder.mkdir(parents=True, exist_ok=True)
-    sources = [here / name for name in ("module.c", "module.h", "usermod.c", "micropython.cmake", "micropython.mk")]
-    sources += [here / name for name in PYTHON]
-    sources += sorted((firmware / "runtime").glob("*.[ch]")) + sorted(resources.path("mcu_kernels").glob("*.h"))
-    files = {path.name: path.read_bytes() for path in sources}
-    for name in sorted({k.arch for k in kernels}):
-        wanted = {k.source for k in kernels if k.arch == name}
-        folders = resources.path("mcu_kernels") / name
-        files |= {
-            f"{name}/{p.name}": p.read_bytes() for p in folders.glob("*.[ch]") if p.suffix == ".h" or p.name in wanted
-        }
-    registry = render("module_registry.c.j2", kernels=sorted(kernels, key=lambda k: k.id))
-    files["module_registry.c"] = registry.encode()
-    for name, content in files.items():
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_bytes(content)
-    return Exported(folder, {name: len(content) for name, content in files.items()}, len(kernels))
+    here = resources.path("firmware") / "micropython"
+    own = ("module.c", "module.h", "usermod.c", "micropython.cmake", "micropython.mk", *PYTHON)
+    registry = {"module_registry.c": module_registry(kernels)}
+    files = {name: here / name for name in own} | library_sources((kernels, ())).files | registry
+    return Exported(folder, write_files(folder, files), len(kernels))
 
 
 def install(folder: Path, port: str | None = None) -> list[str]:

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dhn_kit import resources
-from dhn_kit.c_text import render
 from dhn_kit.errors import DhnError
-from dhn_kit.firmware_build import COMPILER_PACKAGES, first_error, pack_kernels
-from dhn_kit.kernels import Kernel, all_kernels, load_kernels
+from dhn_kit.firmware_build import COMPILER_PACKAGES, first_error
+from dhn_kit.kernels import Kernel, load_kernels
+from dhn_kit.source_set import library_sources, pack_kernels, registry_source
 
 #: Version and native sub-version of the format (MicroPython 1.23 and later), and bits of its small integers.
 VERSION, SUB_VERSION, SMALL_INT_BITS = 6, 3, 31
@@ -121,9 +121,13 @@ def module_kernels(arch: str, image: bytes | None = None) -> list[Kernel]:
     if image is None:
         return list(load_kernels(flavour))
     # Every kernel has its meaning in C, so a process on this host runs packs for any core.
-    by_id = all_kernels() if arch == "x64" else {k.id: k for k in load_kernels(flavour)}
     otherwise = f"MicroPython's '{arch}' does not have; pack the network again for '{flavour}'"
-    return [k for group in pack_kernels(image, by_id, otherwise) for k in group]
+    return [k for group in pack_kernels(image, None if arch == "x64" else flavour, otherwise) for k in group]
+
+
+def module_registry(kernels: Sequence[Kernel]) -> str:
+    """C text that lists them for the module."""
+    return registry_source((kernels, ()), "module", "module.h")
 
 
 def _target(arch: str) -> Target:
@@ -138,14 +142,13 @@ def _link(target: Target, kernels: Sequence[Kernel], out_dir: Path) -> Path:
         raise DhnError(f"compiler {target.compiler} is missing; install it with 'apt-get install {package}'")
     out_dir.mkdir(parents=True, exist_ok=True)
     registry, elf = out_dir / "module_registry.c", out_dir / "_dhn.elf"
-    ordered = sorted(kernels, key=lambda k: k.id)
-    registry.write_text(render("module_registry.c.j2", kernels=ordered))
+    registry.write_text(module_registry(kernels))
     firmware, folder = resources.path("firmware"), resources.path("mcu_kernels")
-    here = firmware / "micropython"
+    here, wanted = firmware / "micropython", library_sources((kernels, ()))
     sources = [
         *(here / name for name in ("natmod.c", "words.c", "module.c")),
-        *sorted((firmware / "runtime").glob("*.c")),
-        *sorted({folder / k.arch / k.source for k in ordered}),
+        *wanted.runtime.values(),
+        *wanted.kernels.values(),
         registry,
     ]
     includes = [f"-I{p}" for p in (here, firmware / "runtime", folder)]
