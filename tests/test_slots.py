@@ -7,20 +7,37 @@ import re
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from dhn_kit import resources
 
 HERE = Path(__file__).parent / "fw"
 WARNINGS = ["-Wall", "-Wextra", "-Werror", "-Wconversion", "-Wshadow", "-Wundef"]
 
 
-def test_after_a_power_cut_at_any_unit_the_old_or_the_new_hooks_run(tmp_path: Path) -> None:
-    firmware, program = resources.path("firmware"), tmp_path / "slots"
+def run_slots(source: str, folder: Path, *flags: str) -> str:
+    """What the program of tests/fw prints, with the slots' sources linked in."""
+    firmware, program = resources.path("firmware"), folder / "slots"
     includes = [f"-I{firmware / f}" for f in ("app", "port", "runtime")] + [f"-I{resources.path('mcu_kernels')}"]
-    sources = [HERE / "slots_power_cut.c", firmware / "app/slots.c", firmware / "runtime/crc.c"]
-    command = ["cc", "-std=c99", "-O2", *WARNINGS, *includes, *map(str, sources), "-o", str(program)]
+    sources = [HERE / source, firmware / "app/slots.c", firmware / "runtime/crc.c"]
+    command = ["cc", "-std=c99", "-O2", *WARNINGS, *flags, *includes, *map(str, sources), "-o", str(program)]
     subprocess.run(command, check=True)
     done = subprocess.run([str(program)], capture_output=True, text=True)
     print(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr
-    points = re.search(r"total: (\d+) cut points", done.stdout)
-    assert points and int(points[1]) > 10_000
+    return done.stdout
+
+
+@pytest.mark.parametrize("unit", [8, 32])
+def test_after_a_power_cut_at_any_unit_the_old_or_the_new_hooks_run(unit: int, tmp_path: Path) -> None:
+    points = re.search(
+        r"total: (\d+) cut points", run_slots("slots_power_cut.c", tmp_path, f"-DHAL_FLASH_UNIT={unit}u")
+    )
+    assert points and int(points[1]) > 5_000
+
+
+def test_a_platform_that_keeps_no_hooks_refuses_them(tmp_path: Path) -> None:
+    too_big, nothing = -42, -48
+    assert run_slots("slots_none.c", tmp_path).split() == [
+        str(n) for n in (0, -1, too_big, nothing, nothing, nothing, 0)
+    ]

@@ -154,21 +154,23 @@ static void start(app_t *self)
         slots_start(&self->slots, dhn_header(&self->runner.model)->hash, attach, self);
 }
 
-int main(int argc, char **argv)
+void app_start(int argc, char **argv)
 {
-    static uint8_t bytes[64];
     hal_init(argc, argv);
     start(&app);
-    for (;;) {
-        size_t count = hal_read(bytes, sizeof bytes);
-        for (size_t i = 0; i < count; i++) {
-            if (link_receive(&app.link, bytes + i, 1) == 0)
-                continue;
-            app.baud_trial = false; /* the host has followed, if there was a change */
-            act_on_request(&app);
-        }
-        watch_baud(&app);
-        if (count == 0 && !sampler_send(&app.sampler, &sample_frame))
-            hal_idle();
+}
+
+void app_step(void)
+{
+    static uint8_t bytes[64];
+    size_t const count = hal_read(bytes, sizeof bytes);
+    for (size_t i = 0; i < count; i++) {
+        if (link_receive(&app.link, bytes + i, 1) == 0)
+            continue;
+        app.baud_trial = false; /* the host has followed, if there was a change */
+        act_on_request(&app);
     }
+    watch_baud(&app);
+    if (count == 0 && !sampler_send(&app.sampler, &sample_frame))
+        hal_idle();
 }

@@ -31,6 +31,12 @@ typedef struct {
     bool baud_trial;
 } app_t;
 
+/* Starts platform and application, once; arguments as hal_init takes them. Then app_step is to be called again and again,
+ * by a `main` (port/common/main.c), or by whatever calls a platform's programs (`loop` of a sketch). One step takes what
+ * the link has brought and answers it, inferences included, sends a sample, or waits as hal_idle does. */
+void app_start(int argc, char **argv);
+void app_step(void);
+
 /* Handles one request (a link_handler_t); context is the app_t. */
 int8_t app_request(void *context, uint8_t type, reader_t *in, writer_t *out);
 

@@ -8,9 +8,21 @@
 #include "dhn.h"
 #include "hal.h"
 
-/* Header, little-endian: 0 magic, 4 CRC-32 of [8, 40), 8 version, 12 bytes, 16 CRC-32 of the bundle, 20 ones,
- * 24 model hash; marks from 64. Magic and CRC share one program unit, so one program makes or breaks the identity. */
-enum { AT_IDENTITY = 0, AT_INFO = 8, AT_INFO_END = 40, AT_MARKS = 64, MARK_STRIDE = 32 };
+/* Header, little-endian. Identity: 0 magic, 4 CRC-32 of the info. It is a program unit of its own, so one program makes
+ * or breaks it. Info, in the units behind it: 0 version, 4 bytes, 8 CRC-32 of the bundle, 12 ones, 16 model hash. Marks
+ * from 64. */
+enum {
+    AT_IDENTITY = 0,
+    IDENTITY_BYTES = 8,
+    AT_INFO = HAL_FLASH_UNIT,
+    INFO_BYTES = 32,
+    AT_INFO_END = AT_INFO + INFO_BYTES,
+    AT_MARKS = 64,
+    MARK_STRIDE = 32
+};
+#if HAL_FLASH_UNIT != 8 && HAL_FLASH_UNIT != 16 && HAL_FLASH_UNIT != 32
+#error "HAL_FLASH_UNIT: 8, 16 or 32 bytes"
+#endif
 #define SLOT_MAGIC 0x534E4844u /* "DHNS" */
 
 typedef enum { MARK_PENDING, MARK_TRIED, MARK_CONFIRMED, MARK_REVERTED } mark_t;
@@ -23,7 +35,8 @@ static uint32_t slot_bytes(void)
 
 uint32_t slots_capacity(void)
 {
-    return slot_bytes() - SLOT_DATA;
+    uint32_t bytes = slot_bytes();
+    return bytes > SLOT_DATA ? bytes - SLOT_DATA : 0;
 }
 
 static uint32_t base_of(uint8_t slot)
@@ -72,19 +85,24 @@ static slot_status_t set_mark(uint8_t slot, mark_t mark)
 
 /* -- Identity */
 
-static bool read_info(uint8_t slot, slot_info_t *info)
+static bool intact(uint8_t slot, slot_info_t *info)
 {
     const uint8_t *header = hal_flash() + base_of(slot);
     reader_t in = {header, header + AT_INFO_END, true};
     uint32_t magic = get_u32(&in);
     uint32_t crc = get_u32(&in);
+    (void)get_bytes(&in, AT_INFO - IDENTITY_BYTES);
     info->version = get_u32(&in);
     info->bytes = get_u32(&in);
     info->crc32 = get_u32(&in);
     (void)get_u32(&in);
     memcpy(info->model_hash, get_bytes(&in, SLOT_HASH), SLOT_HASH);
-    if (magic == SLOT_MAGIC && crc == dhn_crc32(0, header + AT_INFO, AT_INFO_END - AT_INFO) &&
-        info->bytes <= slots_capacity())
+    return magic == SLOT_MAGIC && crc == dhn_crc32(0, header + AT_INFO, INFO_BYTES) && info->bytes <= slots_capacity();
+}
+
+static bool read_info(uint8_t slot, slot_info_t *info)
+{
+    if (slots_capacity() > 0 && intact(slot, info))
         return true;
     memset(info, 0, sizeof *info);
     return false;
@@ -93,17 +111,18 @@ static bool read_info(uint8_t slot, slot_info_t *info)
 static slot_status_t write_info(uint8_t slot, const slot_info_t *info)
 {
     uint8_t header[AT_INFO_END];
-    writer_t out = {header + AT_INFO, 0, AT_INFO_END - AT_INFO, true};
+    writer_t out = {header + AT_INFO, 0, INFO_BYTES, true};
+    memset(header, 0xFF, AT_INFO); /* a unit may be larger than the identity */
     put_u32(&out, info->version);
     put_u32(&out, info->bytes);
     put_u32(&out, info->crc32);
     put_u32(&out, 0xFFFFFFFFu);
     put_bytes(&out, info->model_hash, SLOT_HASH);
-    writer_t identity = {header, 0, AT_INFO, true};
+    writer_t identity = {header, 0, IDENTITY_BYTES, true};
     put_u32(&identity, SLOT_MAGIC);
-    put_u32(&identity, dhn_crc32(0, header + AT_INFO, AT_INFO_END - AT_INFO));
+    put_u32(&identity, dhn_crc32(0, header + AT_INFO, INFO_BYTES));
     slot_info_t back;
-    if (hal_flash_program(base_of(slot) + AT_INFO, header + AT_INFO, AT_INFO_END - AT_INFO) != 0 ||
+    if (hal_flash_program(base_of(slot) + AT_INFO, header + AT_INFO, INFO_BYTES) != 0 ||
         hal_flash_program(base_of(slot) + AT_IDENTITY, header, AT_INFO) != 0 || !read_info(slot, &back))
         return SLOT_ERR_FLASH;
     return SLOT_OK;

@@ -37,14 +37,17 @@ uint32_t hal_tick_hz(void);
 /* -- Non-volatile memory for hook slots: NOR rules. Offsets count from the start of the slots' area. Erasing sets a page
  * to 0xFF; programming can only clear bits and may be repeated on the same unit. A power cut inside either leaves that
  * one page or unit undefined and nothing else. */
-enum {
-    HAL_FLASH_UNIT = 8 /* bytes; programs start and end at multiples of it. A port's flash may have smaller units. */
-};
 
-uint32_t hal_flash_bytes(void);      /* of the area, a multiple of two pages */
+/* Bytes; programs start and end at multiples of it. A port's flash may have smaller units; for larger ones the whole
+ * program is compiled with 16 or 32. */
+#ifndef HAL_FLASH_UNIT
+#define HAL_FLASH_UNIT 8u
+#endif
+
+uint32_t hal_flash_bytes(void);      /* of the area, a multiple of two pages; 0: there is none, hooks cannot be kept */
 uint32_t hal_flash_page_bytes(void); /* what one erase clears */
 
-/* The area as memory, aligned to 4. Bundles run from here without being copied. */
+/* The area as memory, aligned to 4; not asked for where there is none. Bundles run from here without being copied. */
 const uint8_t *hal_flash(void);
 
 /* Both return 0, or a negative number when the hardware reports a failure. Both may take milliseconds. */
