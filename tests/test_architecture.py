@@ -25,7 +25,7 @@ ORDER = [
     "pack", "unpack", "hook_programs", "bundle", "inspection", "cost", "poison",
     "twin", "precision", "optable",
     "link_map", "source_set", "firmware_build", "mpy_native", "micropython",
-    "framing", "samples", "sample_stream", "link", "board_client", "board_session",
+    "framing", "samples", "sample_stream", "ports", "link", "board_client", "board_session",
     "kernel_rig", "cycles", "latency_grid", "latency_terms", "latency_fit",
     "store",
     "datasets", "streams", "risk", "train", "report",

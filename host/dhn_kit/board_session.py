@@ -17,9 +17,11 @@ from typing import IO
 from dhn_kit.board_client import BoardClient, Hello
 from dhn_kit.boards import Board
 from dhn_kit.errors import DhnError
-from dhn_kit.link import Link, SerialTransport, SocketTransport, Transport
+from dhn_kit.link import Link, NoReply, SocketTransport, Transport, open_port
 
 FLASH_FILE = "flash.img"
+#: What firmware that is not made for one board calls itself (firmware/micropython/dhn_link.py).
+ANY_BOARD = "micropython"
 
 
 def open_board(board: Board, elf: Path | None, workdir: Path, port: str | None = None) -> BoardSession:
@@ -64,9 +66,27 @@ class BoardSession:
         self.client = BoardClient(Link(transport))
         try:
             hello = self.client.hello()
+        except NoReply as error:
+            raise DhnError(f"{self.board.name}: {self._silence(error)}") from None
         except DhnError as error:
             raise DhnError(f"{self.board.name}: {error}{self._last_words()}") from None
+        if self.board.emulator is None and hello.board not in (self.board.name, ANY_BOARD):
+            raise DhnError(
+                f"the board at {self.port} says that it is '{hello.board}', not '{self.board.name}'; "
+                f"give --board {hello.board}, or another --port"
+            )
         return hello
+
+    def _silence(self, error: NoReply) -> str:
+        """What to do about a board that does not speak the protocol, with the last line of what it says instead."""
+        if self.port is None:
+            return f"{error}{self._last_words()}"
+        said = self.client.link.decoder.text()
+        words = f" but something else that says '{said[-1][:60]}'" if said else ""
+        return (
+            f"no hello from {self.port} at {self.board.link.baud} baud{words}; flash firmware made by dhn-kit "
+            "('dhn-kit flash'), or name another port with --port"
+        )
 
     def reset(self) -> Hello:
         """Ask the board to start afresh, and say hello again."""
@@ -97,9 +117,9 @@ class BoardSession:
     def connect(self) -> Transport:
         """Power on and nothing more: the bare line, for programs that do not speak the link's protocol."""
         if self.port is not None:
-            return SerialTransport(self.port, self.board.link.baud)
+            return open_port(self.port, self.board.link.baud)
         if self.board.emulator is None:
-            raise DhnError(f"{self.board.name} is a real board; say with --port where it is connected")
+            raise DhnError(f"{self.board.name} is a real board; name its port with --port")
         if self.elf is None or not self.elf.is_file():
             raise DhnError(f"no firmware for {self.board.name} at {self.elf}; make it with 'dhn-kit build'")
         self.workdir.mkdir(parents=True, exist_ok=True)

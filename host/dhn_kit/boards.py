@@ -73,7 +73,8 @@ class Emulator:
 
 @dataclass(frozen=True)
 class Board:
-    """``port`` is a folder under firmware/port, ``flavour`` a folder under mcu_kernels."""
+    """``port`` is a folder under firmware/port, ``flavour`` a folder under mcu_kernels. ``usb`` are the ids ("vid:pid",
+    hexadecimal in lower case) under which its serial port may appear on the host."""
 
     name: str
     title: str
@@ -86,6 +87,7 @@ class Board:
     link: Link
     timer: Timer
     emulator: Emulator | None
+    usb: tuple[str, ...] | None = None
 
 
 def list_boards(folder: Path | None = None) -> list[str]:

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,6 +15,9 @@ from cobs import cobs
 REPLY = 0x80
 #: type, flags, sequence number; the CRC-32 follows the payload
 HEAD = struct.Struct("<BBH")
+#: What log lines consist of, and how loggers colour them (ECMA-48, SGR).
+TEXT, COLOUR = re.compile(rb"[\t -~]+"), re.compile(rb"\x1b\[[0-9;]*m")
+SHORTEST_TEXT = 4
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,8 @@ class Decoder:
     limit: int = 1 << 17
     good: int = 0
     bad: int = 0
+    #: called with what stands between two zeros and is no frame
+    on_broken: Callable[[bytes], None] = lambda chunk: None
     _rest: bytearray = field(default_factory=bytearray)
 
     def feed(self, data: bytes) -> Iterator[Frame]:
@@ -47,9 +53,23 @@ class Decoder:
         for chunk in chunks:
             frame = decode(chunk) if chunk else None
             self.good += frame is not None
-            self.bad += bool(chunk) and frame is None
             if frame is not None:
                 yield frame
+            elif chunk:
+                self.bad += 1
+                self.on_broken(chunk)
+
+    def text(self) -> list[str]:
+        """Takes out whole lines of text that stand where the next frame may begin.
+
+        A board that is not ours prints such, and any board that starts. To be asked when the line is quiet: a frame
+        that is still arriving could be taken for text.
+        """
+        end = self._rest.rfind(b"\n") + 1
+        lines = text_lines(bytes(self._rest[:end]))
+        if lines:
+            del self._rest[:end]
+        return lines
 
 
 def decode(chunk: bytes) -> Frame | None:
@@ -62,6 +82,12 @@ def decode(chunk: bytes) -> Frame | None:
         return None
     kind, flags, sequence = HEAD.unpack_from(body)
     return Frame(kind, flags, sequence, body[HEAD.size : -4])
+
+
+def text_lines(data: bytes) -> list[str]:
+    """Those lines of ``data`` that are ASCII text, without colours; shorter ones could be anything."""
+    lines = (COLOUR.sub(b"", line).strip() for line in data.splitlines())
+    return [line.decode("ascii") for line in lines if len(line) >= SHORTEST_TEXT and TEXT.fullmatch(line)]
 
 
 def packbits(data: bytes) -> bytes:

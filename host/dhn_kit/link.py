@@ -12,6 +12,7 @@ from typing import Protocol
 
 from dhn_kit.errors import DhnError
 from dhn_kit.framing import REPLY, Decoder, Frame, encode
+from dhn_kit.ports import port_error, socket_address
 
 
 class Transport(Protocol):
@@ -55,7 +56,7 @@ class SerialTransport:
         try:
             self._port = serial.Serial(path, baud, timeout=0, exclusive=True)
         except serial.SerialException as error:
-            raise DhnError(_port_error(path, error)) from None
+            raise DhnError(port_error(path, error)) from None
 
     def read(self, timeout: float) -> bytes:
         if not select.select([self._port.fileno()], [], [], timeout)[0]:
@@ -73,14 +74,21 @@ class SerialTransport:
         self._port.close()
 
 
-def _port_error(path: str, error: Exception) -> str:
-    from pathlib import Path
+def open_port(port: str, baud: int) -> Transport:
+    """A serial port, or one behind a network server: socket://HOST:NUMBER. DhnError when it cannot be had."""
+    address = socket_address(port)
+    if address is None:
+        return SerialTransport(port, baud)
+    try:
+        connected = socket.create_connection(address, 5)
+    except OSError as error:
+        raise DhnError(f"nothing answers at {port} ({error}); start the server there") from None
+    connected.settimeout(None)
+    return SocketTransport(connected)
 
-    if not Path(path).exists():
-        return f"serial port {path} does not exist; plug the board in and see 'ls /dev/tty*' or 'pio device list'"
-    if getattr(error, "errno", None) == 13:
-        return f"no permission for serial port {path}; add yourself to group dialout: 'sudo usermod -aG dialout $USER'"
-    return f"serial port {path} is busy or not usable ({error}); close the program that has it open"
+
+class NoReply(DhnError):
+    """The board stays silent."""
 
 
 class Link:
@@ -115,7 +123,7 @@ class Link:
             raise DhnError(
                 f"the connection to the board is gone ({error}); start the board and connect again"
             ) from None
-        raise DhnError(
+        raise NoReply(
             f"the board does not answer (request 0x{kind:02X}, {self.retries + 1} times {wait:g} s); check that it "
             "runs dhn-kit firmware, then the port and its speed"
         )

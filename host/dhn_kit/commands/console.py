@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from dhn_kit.errors import DhnError
+
 T = TypeVar("T")
 
 
@@ -73,6 +75,25 @@ def fail(text: str) -> None:
 def busy(text: str) -> AbstractContextManager[object]:
     """Shows on a terminal's stderr that something is going on."""
     return _stderr().status(text)
+
+
+def asks() -> bool:
+    """Whether somebody is there to answer a question."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def choose(items: Sequence[T]) -> T:
+    """Has the user pick one of several, by number."""
+    for number, item in enumerate(items, 1):
+        step(f"{number}  {item}")
+    answer = 0
+    while not 1 <= answer <= len(items):
+        _stderr().print(f"Which one (1 to {len(items)})? ", end="")
+        text = sys.stdin.readline()
+        if not text:
+            raise DhnError("nothing was chosen; say it with an option")
+        answer = int(text) if text.strip().isdecimal() else 0
+    return items[answer - 1]
 
 
 def progress(items: Sequence[T], text: str) -> Iterator[T]:

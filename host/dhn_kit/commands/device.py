@@ -17,6 +17,7 @@ from dhn_kit.commands.inputs import (
     load_xy,
     packed_for,
     policy_of,
+    port_of,
     starts_with,
     writable_file,
 )
@@ -126,7 +127,10 @@ def run_on(
 
     from dhn_kit.playback import install, play, powered
 
-    with tempfile.TemporaryDirectory() as folder, powered(packed, target, Path(folder), port) as (session, _):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        powered(packed, target, Path(folder), port_of(target, port)) as (session, _),
+    ):
         if bundle is not None:
             with console.busy("writing hooks"):
                 install(session.client, bundle.data)
@@ -270,7 +274,7 @@ def flash(
         with console.busy(f"starting {target.name}"), powered(packed, target, board_folder(packed, target)) as (s, _):
             hello = s.client.hello()
     else:
-        with open_board(target, None, firmware, port) as session:
+        with open_board(target, None, firmware, port_of(target, port)) as session:
             hello = session.client.hello()
     if json:
         console.emit_json(hello)
@@ -401,9 +405,10 @@ def bench(
     packed = load_packed(network, target, calib, method, None if chosen == policy_of(target) else chosen)
     bundle = load_hooks(packed, hooks)
     q = random_inputs(packed, count) if inputs is None else canonical(packed, load_xy(inputs)[0][:count], str(inputs))
+    place = port_of(target, port)
     with console.busy("counting"):
         folder = board_folder(packed, target)
-        result = count_all(packed, target, q, folder, bundle=bundle.data if bundle else None, port=port)
+        result = count_all(packed, target, q, folder, bundle=bundle.data if bundle else None, port=place)
     if json:
         console.emit_json(asdict(result))
         return

@@ -11,7 +11,7 @@ import typer
 
 from dhn_kit.commands import console, options
 from dhn_kit.commands.device import canonical_xy, load_hooks
-from dhn_kit.commands.inputs import existing_file, load_target, writable_file
+from dhn_kit.commands.inputs import existing_file, load_target, port_of, writable_file
 from dhn_kit.errors import DhnError
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def collect(
     writable_file(store)
     q, y = _played(packed, inputs)
     with (
-        powered(packed, target, board_folder(packed, target), port) as (session, _),
+        powered(packed, target, board_folder(packed, target), port_of(target, port)) as (session, _),
         SampleStore(store) as samples,
     ):
         done = workflow.collect(session.client, target, samples, q, y, rules, count, surroundings, console.progress)
@@ -312,7 +312,7 @@ def push(
     assert bundle is not None
     if not uncertified:
         workflow.check_certified(bundle)
-    with powered(packed, target, board_folder(packed, target), port) as (session, _):
+    with powered(packed, target, board_folder(packed, target), port_of(target, port)) as (session, _):
         with console.busy("pushing"):
             install(session.client, bundle.data)
         slots = session.client.slots()
@@ -360,7 +360,7 @@ def loop(
     q, y = _played(packed, inputs)
     turns = []
     with (
-        powered(packed, target, board_folder(packed, target), port) as (session, _),
+        powered(packed, target, board_folder(packed, target), port_of(target, port)) as (session, _),
         SampleStore(store) as samples,
     ):
         for turn in range(rounds):

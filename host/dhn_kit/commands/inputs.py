@@ -48,6 +48,15 @@ def load_target(board: str | None) -> Board:
     return load_board(board or DEFAULT_BOARD)
 
 
+def port_of(board: Board, port: str | None) -> str | None:
+    """The port that was asked for, else the one where a real board is found; None for an emulated one."""
+    from dhn_kit.ports import find_port
+
+    if port is not None or board.emulator is not None:
+        return port
+    return find_port(board, console.choose if console.asks() else None)
+
+
 def model_and_calib(model: Path | None, calib: str | None) -> tuple[Path, str | None]:
     """The network that was asked for, else network and calibration data of the project in the current folder."""
     if model is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dhn_kit.commands import console, options
-from dhn_kit.commands.inputs import load_target
+from dhn_kit.commands.inputs import load_target, port_of
 
 if TYPE_CHECKING:
     from dhn_kit.board_client import Counters, Hello, Monitor, Surroundings
@@ -36,7 +36,7 @@ def status(
     from dhn_kit.playback import board_folder, powered
 
     target, packed = load_target(board), load_pack(pack)
-    with powered(packed, target, board_folder(packed, target), port) as (session, _):
+    with powered(packed, target, board_folder(packed, target), port_of(target, port)) as (session, _):
         client = session.client
         monitor, hello = client.monitor(clear), client.hello()
         surroundings, counters = client.surroundings(), client.counters()
