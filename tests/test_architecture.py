@@ -26,6 +26,7 @@ ORDER = [
     "twin", "precision", "optable",
     "link_map", "source_set", "firmware_build", "mpy_native", "micropython",
     "framing", "samples", "sample_stream", "ports", "link", "board_client", "board_session",
+    "hook_slots",
     "kernel_rig", "cycles", "latency_grid", "latency_terms", "latency_fit",
     "store",
     "datasets", "streams", "risk", "train", "report",
