@@ -28,16 +28,16 @@ ERASED = 0xFF
 
 @dataclass(frozen=True)
 class SlotHeader:
-    """What a slot says of itself. ``model_hash`` as hex; an EMPTY slot has zeros and ""."""
+    """What a slot says of itself; ``size`` bytes of bundle follow. ``model_hash`` as hex; an EMPTY slot has zeros and ""."""
 
     state: SlotState
     version: int = 0
-    bytes: int = 0
+    size: int = 0
     crc32: int = 0
     model_hash: str = ""
 
     def holds(self, bundle: bytes) -> bool:
-        return len(bundle) == self.bytes and zlib.crc32(bundle) == self.crc32
+        return len(bundle) == self.size and zlib.crc32(bundle) == self.crc32
 
 
 def read_header(header: bytes, unit: int = UNIT) -> SlotHeader:
