@@ -105,6 +105,8 @@ def test_a_network_on_the_input_joins_the_exits(packed: Pack, splits: Splits) ->
 def test_what_is_missing_is_named(packed: Pack, splits: Splits) -> None:
     with pytest.raises(DhnError, match=r"--side NET\.onnx"):
         train(packed, *splits, options=replace(OPTIONS, kinds=("input",)))
+    with pytest.raises(DhnError, match="leave out --side"):
+        train(packed, *splits, options=replace(OPTIONS, kinds=("exit",), side=side_network()))
     bare = replace(splits[0], label=None)
     with pytest.raises(DhnError, match="180 of 180 samples have no label"):
         train(packed, bare, splits[1], options=replace(OPTIONS, against="label"))

@@ -260,3 +260,20 @@ def test_the_memory_picture_tells_tensors_kernels_scratch_and_hooks_apart(data: 
     scratch = [MemoryBlock("op.scratch4", 1, 2, 1000, 300), MemoryBlock("hooks.scratch0", 2, 3, 1000, 300)]
     assert plots.memory(replace(data, memory=blocks + scratch)).count("<pattern") == 2
     assert plots.memory(replace(data, memory=[])) == ""
+
+
+def test_a_static_choice_far_below_does_not_flatten_the_picture(data: ReportData) -> None:
+    near = [Comparison("full", "full", 100, 1.0, 0.98), Comparison("exit", "static", 40, 0.9, 0.97)]
+    far = Comparison("skip", "static", 80, 0.1, 0.12)
+    calm = replace(data, comparisons=near)
+    bottom = plots._bottom(calm, [97.5])
+    assert bottom == pytest.approx(96.5) == plots._bottom(replace(data, comparisons=[*near, far]), [97.5])
+    assert plots.tradeoff(replace(data, comparisons=[*near, far])) != plots.tradeoff(calm)
+
+
+def test_kinds_that_are_silent_at_the_point_are_named(gathered: Gathered, data: ReportData) -> None:
+    packed, bundle, split, _ = gathered
+    silent = replace(bundle.hooks[0], thresholds=[NEVER] * len(bundle.hooks[0].thresholds), name="s", kind="skip")
+    both = replace(bundle, hooks=[*bundle.hooks, silent])
+    assert gather(packed, both, split, predicted_costs(packed), "b").silent == ["skip"]
+    assert "Silent at this operating point: skip." in render(replace(data, silent=["skip"]))

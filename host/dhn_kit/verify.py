@@ -130,13 +130,14 @@ def _taken(split: Split, rows: list[int]) -> Split:
         None if split.label is None else split.label[rows],
         [split.tags[r] for r in rows],
         None if split.propensity is None else split.propensity[rows],
+        None if split.env is None else split.env[rows],
     )
 
 
 def _outcome(pack: Pack, bundle: BundleFile, split: Split, point: int) -> Outcome:
     assert split.input is not None
     # In order, by one thread: a hook may keep something from one input to the next.
-    output = Twin(pack, bundle.data, threads=1).run(split.input, point=point).output
+    output = Twin(pack, bundle.data, threads=1).run(split.input, point=point, environment=split.environment).output
     answer, nothing = np.asarray(output.argmax(axis=1), np.int64), np.zeros(len(split))
     return Outcome(nothing, answer != split.answer, nothing.astype(np.int64), nothing.astype(np.int64), answer)
 

@@ -28,7 +28,7 @@ from dhn_kit.train.certify import Costs, predicted_costs
 from dhn_kit.train.data import Split, sample_name, split_from_samples
 from dhn_kit.train.heads import Head, Method, unpacked
 from dhn_kit.train.options import Against
-from dhn_kit.train.trainer import Options, TrainResult, train
+from dhn_kit.train.trainer import Options, TrainResult, check, train
 from dhn_kit.train.worst_case import worst_cases
 
 Int8 = npt.NDArray[np.int8]
@@ -192,6 +192,9 @@ def _search_and_train(
 ) -> TrainResult:
     if wanted is None:
         return train(pack, hook, calibration, costs, options)
+    check(pack, hook, calibration, options)
+    if "exit" not in options.kinds:
+        raise DhnError("--search looks for exits: name that kind in --hooks")
     designs = design.find_designs(pack, hook, costs, options, wanted.minutes)
     chosen = design.pick(designs, wanted.budget)
     result = train(pack, hook, calibration, costs, replace(options, exits=chosen.exits))

@@ -110,6 +110,7 @@ def _show_training(result: dict[str, Any]) -> None:
         )
         console.table("Methods", ("head", "method", ">hidden", ">out-of-fold agreement", ">seconds"), shown)
     console.table("Operating points", ("name", ">risk allowed", ">risk bound", ">samples"), rows)
+    console.line(f"hooks: {', '.join(result['hooks'])}")
     for dropped in result["dropped"]:
         console.line(f"dropped {dropped['name']}: {dropped['reason']}")
     for risk, why in result["refused"].items():

@@ -34,6 +34,9 @@ def report(
         Path | None, typer.Option("--smaller", metavar="NETWORK", help="A smaller network to compare with.")
     ] = None,
     calib: options.Calib = None,
+    risk: Annotated[
+        float, typer.Option("--risk", min=0.0, max=1.0, help="Look closely at the thriftiest point certified at this.")
+    ] = 0.01,
     verify: Annotated[
         bool, typer.Option("--verify", help="Compute the certificates again from --store or --input instead.")
     ] = False,
@@ -72,7 +75,7 @@ def report(
     q, y = canonical_xy(packed, inputs)
     with console.busy("running the twin"):
         split = split_from_inputs(packed, q, y)
-        data = reporting.gather_file(packed, bundle, split, load_latency(target.name), target.title)
+        data = reporting.gather_file(packed, bundle, split, load_latency(target.name), target.title, risk=risk)
         if smaller is not None:
             other = load_packed(smaller, target, calib)
             inputs_of_other = canonical(other, load_xy(inputs)[0], str(inputs))
@@ -85,6 +88,7 @@ def report(
                 "full": data.full,
                 "points": data.points,
                 "comparisons": data.comparisons,
+                "chosen": data.points[data.chosen].name,
                 "ablation": data.ablation,
                 "certificates": data.certificates,
             }
@@ -106,6 +110,8 @@ def _show_comparisons(data: ReportData) -> None:
     console.table("Compared with", ("", *headers), ((c.name, *row(c)) for c in data.comparisons))
     rows = [(c.name, *row(c)) for a in data.ablation for c in (a.alone, a.without)]
     console.table(f"Kinds of hooks at {data.points[data.chosen].name}", ("", *headers), rows)
+    if data.silent:
+        console.line(f"silent there: {', '.join(data.silent)}; --risk looks at another operating point")
 
 
 def _share(value: float | None) -> str:

@@ -18,6 +18,9 @@ from dhn_kit.train.data import Split
 from dhn_kit.train.thresholds import Outcome
 from dhn_kit.unpack import unpack
 
+#: What is looked at closely unless the user says otherwise: the thriftiest operating point certified at this risk.
+RISK = 0.01
+
 
 def gather(
     pack: Pack, bundle: Bundle, split: Split, costs: Costs, board: str, counting: str = "predicted"
@@ -31,12 +34,18 @@ def gather(
 
 
 def gather_file(
-    pack: Pack, file: BundleFile, split: Split, model: LatencyModel, board: str, counting: str = "predicted"
+    pack: Pack,
+    file: BundleFile,
+    split: Split,
+    model: LatencyModel,
+    board: str,
+    counting: str = "predicted",
+    risk: float = RISK,
 ) -> ReportData:
-    """`gather` for a bundle that was read from a file; costs by a board's model."""
+    """`gather` for a bundle that was read from a file; costs by a board's model. ``risk`` as in `chosen_point`."""
     costs = certify.predicted_costs(pack, model)
     run = WhatIf(pack, file, split, costs, file_costs(file, model))
-    return _gather(pack, run, costs, board, counting)
+    return _gather(pack, run, costs, board, counting, risk)
 
 
 def file_costs(file: BundleFile, model: LatencyModel) -> list[tuple[float, float]]:
@@ -51,11 +60,11 @@ def file_costs(file: BundleFile, model: LatencyModel) -> list[tuple[float, float
     return found
 
 
-def _gather(pack: Pack, run: WhatIf, costs: Costs, board: str, counting: str) -> ReportData:
+def _gather(pack: Pack, run: WhatIf, costs: Costs, board: str, counting: str, risk: float = RISK) -> ReportData:
     file, split = run.file, run.split
     outcomes = [run.at(k) for k in range(len(file.operating_points))]
     rows = [_figures(run, k, outcome) for k, outcome in enumerate(outcomes)]
-    chosen = chosen_point(rows)
+    chosen = chosen_point(rows, risk)
     return ReportData(
         model=pack.name,
         board=board,
@@ -66,6 +75,7 @@ def _gather(pack: Pack, run: WhatIf, costs: Costs, board: str, counting: str) ->
         chosen=chosen,
         comparisons=baselines.compare(run, outcomes),
         ablation=baselines.ablate(run, chosen),
+        silent=baselines.silent_kinds(run, chosen),
         certificates=list(file.certificates),
         layers=_layers(pack, costs),
         arena_bytes=pack.arena_bytes,
@@ -94,9 +104,9 @@ def _figures(run: WhatIf, point: int, outcome: Outcome) -> Figures:
     )
 
 
-def chosen_point(rows: list[Figures], epsilon: float = 0.01) -> int:
-    """The thriftiest operating point that is certified at `epsilon`; the most cautious one where none is."""
-    fitting = [k for k, r in enumerate(rows) if r.certificate and r.certificate.epsilon <= epsilon]
+def chosen_point(rows: list[Figures], risk: float = RISK) -> int:
+    """The thriftiest operating point that is certified at ``risk``; the most cautious one where none is."""
+    fitting = [k for k, r in enumerate(rows) if r.certificate and r.certificate.epsilon <= risk + 1e-12]
     return min(fitting, key=lambda k: rows[k].mean, default=0)
 
 

@@ -39,7 +39,7 @@ KINDS = {
     "static": ("^", WARM, "the same for everyone"),
     "smaller": ("D", WARM, "a smaller network"),
     "random": ("x", FAINT, "random gate of equal cost"),
-    "oracle": ("*", GREEN, "oracle (knows the answer)"),
+    "oracle": ("*", GREEN, "oracle"),
 }
 
 
@@ -76,17 +76,22 @@ def tradeoff(data: ReportData) -> str:
     if not data.points:
         return ""
     labelled = data.full.accuracy is not None
-    with _canvas("tradeoff", WIDTH, 4.0) as c:
+    with _canvas("tradeoff", WIDTH, 4.4) as c:
         x = [p.mean / MILLION for p in data.points]
         y = [100 * (p.accuracy if labelled and p.accuracy is not None else 1 - (p.risk or 0)) for p in data.points]
         c.axes.plot(x, y, "o-", color=ACCENT, label="gated, per operating point", zorder=3)
         c.axes.plot(x[data.chosen], y[data.chosen], "o", ms=13, mfc="none", mec=ACCENT, mew=2, zorder=3)
+        bottom = _bottom(data, y)
         for kind, (marker, color, label) in KINDS.items():
             found = [k for k in data.comparisons if k.kind == kind]
             if found:
-                xs, ys = [k.cost / MILLION for k in found], [100 * k.merit for k in found]
+                xs, ys = [k.cost / MILLION for k in found], [max(100 * k.merit, bottom) for k in found]
                 size = 11 if marker == "*" else 8
                 c.axes.plot(xs, ys, marker, color=color, ms=size, label=label, ls="none", zorder=2, clip_on=False)
+        for far in (k for k in data.comparisons if 100 * k.merit < bottom):
+            note = f"\N{DOWNWARDS ARROW} {100 * far.merit:.1f} %"
+            place = (far.cost / MILLION, bottom)
+            c.axes.annotate(note, place, (6, 6), textcoords="offset points", fontsize=9, color=WARM)
         if not any(k.kind == "full" for k in data.comparisons):
             c.axes.axhline(100 * (data.full.accuracy or 1), color=INK, lw=1, ls="--", label="full network")
         c.axes.set_xlim(left=0)
@@ -95,8 +100,14 @@ def tradeoff(data: ReportData) -> str:
         above = c.axes.secondary_xaxis("top", functions=(lambda v: v / share, lambda v: v * share))
         above.set_xlabel("full network = 1")
         c.axes.set_ylabel("accuracy, %" if labelled else "agreement with the full network, %")
-        c.axes.legend(frameon=False, loc="lower right", fontsize=10)
+        c.figure.legend(frameon=False, loc="outside lower center", ncols=3, fontsize=9)
     return c.svg
+
+
+def _bottom(data: ReportData, gated: list[float]) -> float:
+    """The least merit, in percent, that is drawn in its place: a static choice far below would flatten all the rest."""
+    near = [*gated, *(100 * k.merit for k in data.comparisons if k.kind in ("full", "random", "oracle"))]
+    return min(near) - max(1.0, 0.5 * (max(near) - min(near)))
 
 
 def exits(data: ReportData) -> str:

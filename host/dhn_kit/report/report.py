@@ -24,8 +24,8 @@ TEMPLATE = "report.html.j2"
 class Figures:
     """One row of the main table, over the same inputs. Costs in instructions per inference; shares in 0..1.
 
-    ``exits`` maps where inputs leave ("end" for the full run) to their share, ``skips`` a skip hook to how often it
-    acted. ``accuracy`` is None without labels, ``risk`` (measured disagreement) None for the full network.
+    ``exits`` maps where inputs leave ("end" for the full run) to their share, ``skips`` any other hook to how often
+    it acted. ``accuracy`` is None without labels, ``risk`` (measured disagreement) None for the full network.
     """
 
     name: str
@@ -63,6 +63,7 @@ class ReportData:
     chosen: int = 0  #: operating point that is highlighted
     comparisons: list[Comparison] = field(default_factory=list)
     ablation: list[Ablation] = field(default_factory=list)  #: at the chosen operating point
+    silent: list[str] = field(default_factory=list)  #: kinds that never act there
     certificates: list[Certificate] = field(default_factory=list)
     layers: list[tuple[str, str, float]] = field(default_factory=list)  #: (name, op, instructions)
     arena_bytes: int | None = None

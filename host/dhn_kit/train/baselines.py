@@ -215,6 +215,12 @@ def ablate(run: WhatIf, point: int) -> list[Ablation]:
     return found
 
 
+def silent_kinds(run: WhatIf, point: int) -> list[str]:
+    """Kinds of the bundle's hooks that never act at this operating point."""
+    active = {h["kind"] for h in run.file.hooks if h["thresholds"][point] < SILENT}
+    return [kind for kind in dict.fromkeys(h["kind"] for h in run.file.hooks) if kind not in active]
+
+
 def _known(outcome: Outcome) -> Ints:
     assert outcome.answer is not None
     return outcome.answer

@@ -137,8 +137,7 @@ def _side_exits(pack: Pack, hook: Split, kind: exits.OutputKind, options: Option
     """Exits of a network of their own at the input. It was trained elsewhere, so that its scores are honest."""
     if "input" not in options.kinds:
         return []
-    if options.side is None:
-        raise DhnError("hooks of kind 'input' need a network on the input: name a trained one with --side NET.onnx")
+    assert options.side is not None
     if hook.input is None:
         raise DhnError("samples carry no inputs, which hooks of kind 'input' need: collect with inputs")
     answer = input_net.Answer(kind.quant, kind.centre)

@@ -22,9 +22,13 @@ PROPOSERS: Mapping[Kind, Propose] = {
 }
 
 
-def check_kinds(pack: Pack, kinds: tuple[Kind, ...]) -> None:
-    """DhnError where the pack lacks what hooks of a kind need."""
+def check_kinds(pack: Pack, kinds: tuple[Kind, ...], side: bool = False) -> None:
+    """DhnError where the pack lacks what hooks of a kind need; ``side``: there is a network on the input."""
     made_for = pack.extra.get("kinds", [])
     for kind in kinds:
         if kind in PACKED_KINDS and kind not in made_for:
             raise DhnError(f"'{pack.name}' is not made for hooks of kind '{kind}': use 'dhn-kit pack --hooks {kind}'")
+    if "input" in kinds and not side:
+        raise DhnError("hooks of kind 'input' need a network on the input: name a trained one with --side NET.onnx")
+    if side and "input" not in kinds:
+        raise DhnError("a network on the input is for hooks of kind 'input': name that kind too, or leave out --side")

@@ -60,8 +60,7 @@ def train(
     Raises DhnError for too few samples, shared samples, or a network whose answer is not an arg max over classes.
     """
     costs, options = costs or predicted_costs(pack), options or Options()
-    _check(pack, hook, calibration, options)
-    check_kinds(pack, options.kinds)
+    check(pack, hook, calibration, options)
     clock = Clock()
     # Heads are so small that a second BLAS thread mostly waits, and on a busy machine for long.
     with threadpool_limits(limits=1, user_api="blas"):
@@ -152,7 +151,8 @@ def _with_ladder(fitted: Fitted, kept: Sequence[int], rungs: Sequence[_Rung]) ->
     return [*specs.values(), *on_top]
 
 
-def _check(pack: Pack, hook: Split, calibration: Split, options: Options) -> None:
+def check(pack: Pack, hook: Split, calibration: Split, options: Options) -> None:
+    """DhnError for everything that can be known before the work starts."""
     if not pack.points:
         raise DhnError(f"'{pack.name}' has no hook points: one input, one output and work behind a block are needed")
     if hook.output.shape[1] < 2:
@@ -168,6 +168,8 @@ def _check(pack: Pack, hook: Split, calibration: Split, options: Options) -> Non
         )
     for text, split in (("training", hook), ("calibration", calibration)):
         _check_classes(split, text, options.allow_unseen)
+        truth(split, options)
+    check_kinds(pack, options.kinds, options.side is not None)
 
 
 def _check_classes(split: Split, text: str, allow_unseen: bool) -> None:
@@ -208,7 +210,6 @@ def _certified(
     bundle = Bundle(specs, [f"rung {k}" for k in range(len(rungs))], version=options.version)
     outcomes = certify.run_gated(pack, bundle, calibration, costs)
     if options.against == "label":
-        truth(calibration, options)
         targets = [min(error + r, 0.99) for r in options.risks]
         verdict = certify.judge_errors(outcomes, calibration, targets, options.delta)
     else:
