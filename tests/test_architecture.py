@@ -16,7 +16,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "host" / "dhn_kit"
 #: What only a type checker sees does not count.
 ORDER = [
     "errors", "resources", "graph", "records", "trailer",
-    "expressions", "c_text", "boards", "kernels", "latency", "quant_math", "layouts",
+    "expressions", "c_text", "boards", "platformio_run", "generic_boards",
+    "kernels", "latency", "quant_math", "layouts",
     "float_reference", "luts", "int_reference", "sparsity",
     "onnx_import", "tflite_reader", "tflite_ops", "tflite_import",
     "quantize", "narrow",

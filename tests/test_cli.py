@@ -109,7 +109,7 @@ def test_boards_lists_all_and_shows_one(call: Call) -> None:
     assert all(name in out for name in list_boards())
     assert [b["name"] for b in json.loads(call("boards", "--json")[1])] == list_boards()
     assert json.loads(call("boards", "posix")[1])["port"] == "posix"
-    assert_one_line(call("boards", "nucleo")[2], "no board 'nucleo'", "qemu-cortex-m4")
+    assert_one_line(call("boards", "nucleo-f446re")[2], "no board 'nucleo-f446re'", "did you mean nucleo_f446re")
 
 
 def test_doctor_exits_with_0_and_names_what_installs_what_is_missing(call: Call) -> None:

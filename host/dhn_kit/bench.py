@@ -99,7 +99,7 @@ def bench(
 
 
 def _counts(packed: Pack, board: Board, per_op: npt.NDArray[np.int64]) -> list[OpCount]:
-    model = load_latency(board.name)
+    model = load_latency(board.latency_board)
     # Of another core that executes the same instructions: in other cycles.
     known = {name: k.cpi for name, k in model.kernels.items() if k.cpi and model.board == board.name}
     return [

@@ -4,22 +4,29 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import tomllib
 import types
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from dhn_kit import resources
 from dhn_kit.errors import DhnError
 
 T = TypeVar("T")
 
+#: What was done with a board: its firmware ran (in emulation or as a process), its project was built and uploaded with
+#: stand-ins for PlatformIO's platform, or its project was written and resolved. None of it is silicon.
+Tested = Literal["executed", "built", "generated"]
+
 
 @dataclass(frozen=True)
 class Core:
-    """``flags`` select the instruction set; ``toolchain`` is a file under cmake/toolchains, empty: the host's own."""
+    """``flags`` select the instruction set; ``toolchain`` is a file under cmake/toolchains, empty: the host's own, or
+    the one that PlatformIO brings."""
 
     name: str
     compiler: str
@@ -38,13 +45,15 @@ class Memory:
 
 @dataclass(frozen=True)
 class HookFlash:
-    """Erasable memory for hook bundles; ``slots`` are addresses, one for each of the two slots."""
+    """Erasable memory for hook bundles; ``slots`` are addresses, one for each of the two slots. ``unit_bytes`` is what
+    one program writes, where that is more than the 8 bytes of firmware/port/hal.h."""
 
     base: int
     bytes: int
     page_bytes: int
     slot_bytes: int
     slots: tuple[int, ...]
+    unit_bytes: int | None
 
 
 @dataclass(frozen=True)
@@ -72,22 +81,52 @@ class Emulator:
 
 
 @dataclass(frozen=True)
+class PlatformIO:
+    """What a project for the board says in platformio.ini; ``options`` are further lines of it. ``upload_protocol``
+    empty: the platform's default."""
+
+    platform: str
+    board: str
+    framework: str
+    upload_protocol: str
+    options: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Esp:
+    """An Espressif chip by esptool's name, and the size of its flash chip, which a partition table divides."""
+
+    chip: str
+    flash_bytes: int
+
+
+@dataclass(frozen=True)
 class Board:
-    """``port`` is a folder under firmware/port, ``flavour`` a folder under mcu_kernels. ``usb`` are the ids ("vid:pid",
-    hexadecimal in lower case) under which its serial port may appear on the host."""
+    """``port`` is a folder under firmware/port, ``flavour`` a folder under mcu_kernels. ``latency`` names the board
+    whose latency model serves this one too; None: its own. ``usb`` are the ids ("vid:pid", hexadecimal in lower case)
+    under which its serial port may appear on the host."""
 
     name: str
     title: str
     emulated: bool
+    tested: str
     port: str
     flavour: str
+    latency: str | None
     core: Core
     memory: Memory
     hook_flash: HookFlash
     link: Link
     timer: Timer
     emulator: Emulator | None
+    platformio: PlatformIO | None
+    esp: Esp | None
     usb: tuple[str, ...] | None = None
+
+    @property
+    def latency_board(self) -> str:
+        """The board whose instructions were counted for the latency model."""
+        return self.latency or self.name
 
 
 def list_boards(folder: Path | None = None) -> list[str]:
@@ -95,11 +134,18 @@ def list_boards(folder: Path | None = None) -> list[str]:
     return sorted(p.stem for p in (folder or resources.path("boards")).glob("*.toml"))
 
 
+def unknown_board(name: str, known: Sequence[str]) -> DhnError:
+    """With the names that come closest."""
+    near = difflib.get_close_matches(name, known, 4, 0.5)
+    hint = f"did you mean {', '.join(near)}?" if near else "names look like esp32 or qemu-cortex-m4;"
+    return DhnError(f"no board '{name}'; {hint} 'dhn-kit boards' lists all")
+
+
 def load_board(name: str, folder: Path | None = None) -> Board:
     """The board of that name; DhnError if there is none, or if its file lacks something."""
     path = (folder or resources.path("boards")) / f"{name}.toml"
     if name not in list_boards(folder):
-        raise DhnError(f"no board '{name}'; known boards: {', '.join(list_boards(folder))}")
+        raise unknown_board(name, list_boards(folder))
     try:
         table = tomllib.loads(path.read_text())
     except tomllib.TOMLDecodeError as error:
@@ -107,6 +153,8 @@ def load_board(name: str, folder: Path | None = None) -> Board:
     board = _read(Board, table, f"{path}: ")
     if board.name != name:
         raise DhnError(f"{path}: name is '{board.name}'; it must be the name of the file")
+    if board.tested not in typing.get_args(Tested):
+        raise DhnError(f"{path}: tested is '{board.tested}'; choose from {', '.join(typing.get_args(Tested))}")
     return board
 
 

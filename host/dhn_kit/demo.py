@@ -78,7 +78,7 @@ def run_demo(
     say(f"importing {model or MODEL} and quantising it on {CALIBRATION_IMAGES} images")
     graph = import_onnx(model or resources.path("zoo") / MODEL)
     quantized = quantize(graph, data.x_train[:CALIBRATION_IMAGES])
-    packed = pack(quantized, board.flavour, latency=load_latency(board.name), policy=board_policy(board))
+    packed = pack(quantized, board.flavour, latency=load_latency(board.latency_board), policy=board_policy(board))
     packed.save(folder / "model.dhn")
     shutil.rmtree(folder / "board", ignore_errors=True)  # a board fresh from the shelf: no hooks in its flash
     say(f"building firmware and starting {board.name}")
@@ -151,7 +151,7 @@ class _Turn:
     def costs(self) -> Costs:
         """Measured instructions per node of the main network, predicted ones for hooks that do not exist yet."""
         per_op = [int(n) for n in profile(self.client, self.board, self.tests[0][:PROFILED_IMAGES])]
-        predicted = predicted_costs(self.packed, load_latency(self.board.name))
+        predicted = predicted_costs(self.packed, load_latency(self.board.latency_board))
         return dataclasses.replace(predicted, nodes=measured_node_costs(self.packed, per_op), ops=per_op)
 
     def train(self, hook: Split, calibration: Split, costs: Costs) -> TrainResult:

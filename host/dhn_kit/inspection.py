@@ -90,6 +90,8 @@ class Summary:
     memory: MemorySummary | None
     kernels: list[KernelSummary] = field(default_factory=list)
     hash: str | None = None
+    #: the board whose instructions were counted for the predictions, None where nobody counted
+    counted_on: str | None = None
     #: bits of each layer's weights and why, where they were chosen: `precision.Precision.facts`
     precision: dict[str, Any] | None = None
 
@@ -114,6 +116,7 @@ def summarize(graph: Graph, pack: Pack | None = None, sqnr: dict[str, float] | N
         memory=_memory(pack) if pack else None,
         kernels=_kernels(pack) if pack else [],
         hash=pack.hash if pack else None,
+        counted_on=pack.extra.get("latency") or None if pack else None,
         precision=pack.extra.get("precision") if pack else None,
     )
 
@@ -143,6 +146,7 @@ def summarize_pack(pack: Pack) -> Summary:
         memory=_memory(pack),
         kernels=_kernels(pack),
         hash=pack.hash,
+        counted_on=pack.extra.get("latency") or None,
         precision=pack.extra.get("precision"),
     )
 

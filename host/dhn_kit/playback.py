@@ -105,7 +105,7 @@ def board_folder(pack: Pack, board: Board) -> Path:
 
 def firmware_of(pack: Pack, board: Board, folder: Path, sample_bytes: int = SAMPLE_BYTES) -> FirmwareImage:
     """The device application for this pack, which knows what the board's latency model predicts of it."""
-    ticks = full_ticks(pack, board, load_latency(board.name))
+    ticks = full_ticks(pack, board, load_latency(board.latency_board))
     return build_firmware(pack.data, board, folder, sample_bytes=sample_bytes, full_ticks=ticks)
 
 

@@ -8,8 +8,8 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from dhn_kit.boards import load_board
 from dhn_kit.errors import DhnError
+from dhn_kit.generic_boards import find_board
 
 SETTINGS = "dhn-kit.toml"
 
@@ -49,7 +49,7 @@ Next steps, called in this folder:
 
 def start_project(folder: Path, project: Project) -> list[Path]:
     """Writes settings and a README of next steps; returns what was written. DhnError rather than overwriting."""
-    load_board(project.board)
+    find_board(project.board)
     values = {"model": project.model.as_posix(), "calib": project.calib.as_posix(), "board": project.board}
     settings = _SETTINGS_TEXT.format(**{k: json.dumps(v) for k, v in values.items()})
     texts = {
@@ -81,4 +81,4 @@ def load_project(folder: Path) -> Project:
     for key in ("model", "calib", "board"):
         if not isinstance(table.get(key), str):
             raise DhnError(f"{path}: '{key}' is missing or not a text; add a line {key} = \"...\"")
-    return Project(folder / table["model"], folder / table["calib"], load_board(table["board"]).name)
+    return Project(folder / table["model"], folder / table["calib"], find_board(table["board"]).name)

@@ -181,7 +181,7 @@ def train_from_store(
         )
     hook, calibration = splits(pack, samples, calibration_share)
     options = replace(options, slot_bytes=board.hook_flash.slot_bytes)
-    costs = predicted_costs(pack, load_latency(board.name))
+    costs = predicted_costs(pack, load_latency(board.latency_board))
     result = _search_and_train(pack, hook, calibration, costs, options, wanted)
     equip(pack, result.bundle, calibration, costs, policy)
     return result

@@ -10,12 +10,25 @@ import typer
 
 from dhn_kit.commands import console, options
 
+#: What was done with a board here, in the words of the table.
+_TESTED = {
+    "executed": "executed",
+    "built": "built with a stand-in",
+    "generated": "generated",
+}
+
 
 def boards(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="Show all that is known of this board.")] = None,
     json: options.Json = False,
 ) -> None:
     """List the boards, or show one.
+
+    A board may also be any that a platform installed in PlatformIO knows (its name counts wherever --board does).
+
+    The last column says what was done with a board: its firmware was executed (in emulation or as a process), its
+    project was built and uploaded with stand-ins for PlatformIO's platform and the chip, or its project was written
+    and its settings were resolved. No firmware of the last two has run on silicon.
 
     \b
     Examples:
@@ -24,24 +37,30 @@ def boards(
       dhn-kit boards --json
     """
     from dhn_kit.boards import list_boards, load_board
+    from dhn_kit.generic_boards import find_board
 
-    found = [load_board(n) for n in ([name] if name else list_boards())]
-    if json or name:
-        console.emit_json(found[0] if name else found)
+    if name:
+        console.emit_json(find_board(name))
+        return
+    found = [load_board(n) for n in list_boards()]
+    if json:
+        console.emit_json(found)
         return
     rows = (
         (
             b.name,
             b.title,
             b.core.name,
-            b.memory.flash_bytes,
-            b.memory.ram_bytes,
             b.flavour,
-            "yes" if b.emulated else "no",
+            b.latency_board,
+            b.memory.ram_bytes,
+            b.memory.flash_bytes,
+            _TESTED[b.tested],
         )
-        for b in found
+        for b in sorted(found, key=lambda b: list(_TESTED).index(b.tested))
     )
-    console.table("Boards", ("name", "what it is", "core", ">flash", ">RAM", "kernels", "emulated"), rows)
+    columns = ("name", "what it is", "core", "kernels", "predicted by", ">RAM", ">flash", "what was done with it")
+    console.table("Boards", columns, rows)
 
 
 def doctor(json: options.Json = False) -> None:

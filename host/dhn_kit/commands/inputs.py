@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dhn_kit.boards import Board, load_board
+from dhn_kit.boards import Board
 from dhn_kit.commands import console
 from dhn_kit.errors import DhnError
+from dhn_kit.generic_boards import find_board
 from dhn_kit.graph import Array, Graph
 from dhn_kit.hooks import KEEP_BYTES, KINDS
 from dhn_kit.project import SETTINGS, load_project
@@ -45,7 +46,7 @@ def load_target(board: str | None) -> Board:
     """The board that was asked for, else that of the project in the current folder, else the emulated Cortex-M4."""
     if board is None and Path(SETTINGS).is_file():
         board = load_project(Path()).board
-    return load_board(board or DEFAULT_BOARD)
+    return find_board(board or DEFAULT_BOARD)
 
 
 def port_of(board: Board, port: str | None) -> str | None:
@@ -197,7 +198,7 @@ def _chosen_bits(quantized: Quantized, board: Board, policy: Policy, bits: Bits,
         raise DhnError(f"{option} measures on calibration data what narrow weights do; give --calib data.npz")
     with console.busy("measuring layers with fewer bits"):
         q = quantized.graph.quantize_input(quantized.x)
-        return choose_bits(quantized.graph, q, bits, board.flavour, load_latency(board.name), policy)
+        return choose_bits(quantized.graph, q, bits, board.flavour, load_latency(board.latency_board), policy)
 
 
 def load_small(path: Path, big: Quantized, method: Method | None) -> Graph:
@@ -240,7 +241,7 @@ def packed_for(
 
     made: dict[str, Any] = {
         "hooks": kinds or True,
-        "latency": load_latency(board.name),
+        "latency": load_latency(board.latency_board),
         "policy": policy or policy_of(board),
         "keep": keep,
         "narrow": narrow,

@@ -53,7 +53,7 @@ def latency(
     kernels = [k for k in load_kernels(target.flavour) if fnmatch.fnmatchcase(k.name, kernel)]
     if not kernels:
         raise DhnError(f"no kernel of {target.name} matches '{kernel}'; 'dhn-kit latency' without --kernel lists them")
-    model = load_latency(target.name)
+    model = load_latency(target.latency_board)
     if fit:
         path = output or path_of(target.name)
         writable_file(path)

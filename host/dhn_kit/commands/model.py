@@ -116,7 +116,7 @@ def _show(summary: inspection.Summary, agreed: Agreement | None) -> None:
     rows = ((_short(n.name), n.op, _shape(n.shape), n.macs, n.parameters, n.sqnr_db) for n in summary.nodes)
     console.table("Operators", ("name", "op", "output", ">MACs", ">parameters", ">SQNR dB"), rows)
     if summary.memory is not None:
-        _show_kernels(summary.kernels)
+        _show_kernels(summary.kernels, summary.counted_on)
         _show_precision(summary.precision)
         _show_packed(summary, summary.memory)
 
@@ -147,7 +147,7 @@ def _show_packed(summary: inspection.Summary, memory: inspection.MemorySummary) 
     console.line(f"flash {memory.flash_bytes:,} bytes, pack {(summary.hash or '')[:12]}")
 
 
-def _show_kernels(kernels: list[inspection.KernelSummary]) -> None:
+def _show_kernels(kernels: list[inspection.KernelSummary], counted_on: str | None) -> None:
     rows = (
         (_named(k), _bare(k.kernel), round(k.instructions), k.flash, k.scratch, _next_best(k.others)) for k in kernels
     )
@@ -156,6 +156,7 @@ def _show_kernels(kernels: list[inspection.KernelSummary]) -> None:
     console.line(
         f"predicted {sum(k.instructions for k in full):,.0f} instructions, "
         f"estimated {sum(k.cycles for k in full):,.0f} cycles"
+        + (f" (by the latency model of {counted_on})" if counted_on else "")
     )
     console.line("")
 

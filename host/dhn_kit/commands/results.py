@@ -75,11 +75,12 @@ def report(
     q, y = canonical_xy(packed, inputs)
     with console.busy("running the twin"):
         split = split_from_inputs(packed, q, y)
-        data = reporting.gather_file(packed, bundle, split, load_latency(target.name), target.title, risk=risk)
+        latency = load_latency(target.latency_board)
+        data = reporting.gather_file(packed, bundle, split, latency, target.title, risk=risk)
         if smaller is not None:
             other = load_packed(smaller, target, calib)
             inputs_of_other = canonical(other, load_xy(inputs)[0], str(inputs))
-            data.comparisons.append(smaller_network(other, inputs_of_other, split, load_latency(target.name)))
+            data.comparisons.append(smaller_network(other, inputs_of_other, split, latency))
         reporting.write_report(output, data)
     if json:
         console.emit_json(
