@@ -79,7 +79,9 @@ def header(version: int, state: SlotState = SlotState.CONFIRMED, model: str = ""
         ([header(2, SlotState.REVERTED), header(1)], set(), 1, 0),
         ([header(2, model="00" * 16), header(1)], set(), 1, 0),
         ([SlotHeader(SlotState.EMPTY), SlotHeader(SlotState.EMPTY)], set(), -1, 0),
-        ([header(1, SlotState.TRIED), header(1, SlotState.PENDING)], set(), -1, 0),
+        ([header(1, SlotState.TRIED), header(1, SlotState.WRITTEN)], set(), -1, 0),
+        ([header(1, SlotState.TRIED), header(1, SlotState.PENDING)], set(), -1, 1),
+        ([header(1), header(2, SlotState.PENDING)], set(), 0, 1),
     ],
 )
 def test_what_is_written_is_never_the_slot_that_runs(

@@ -28,7 +28,7 @@ ERASED = 0xFF
 
 @dataclass(frozen=True)
 class SlotHeader:
-    """What a slot says of itself; ``size`` bytes of bundle follow. ``model_hash`` as hex; an EMPTY slot has zeros and ""."""
+    """What a slot says of itself; ``size`` bytes of bundle follow. ``model_hash`` is hex, "" for an EMPTY slot."""
 
     state: SlotState
     version: int = 0
@@ -107,4 +107,7 @@ def target_slot(headers: Sequence[SlotHeader], active: int, bundle: bytes, slot_
             f"the bundle has version {known['bundle_version']}, the board has {headers[active].version} in use; "
             f"train it with --version {headers[active].version + 1}"
         )
-    return 1 if active == 0 else 0
+    if active >= 0:
+        return 1 - active
+    # Should a start find a pending bundle, that one would run.
+    return next((n for n, header in enumerate(headers) if header.state == SlotState.PENDING), 0)
