@@ -194,3 +194,18 @@ def test_the_board_is_told_its_surroundings_and_tells_its_state(call: Call, tmp_
     status = call("status", "m.dhn", "--board", "posix")
     assert status["board"]["automatic"] and status["board"]["state_bytes"] > 4000
     assert status["surroundings"]["env"][0] == 100 and status["monitor"]["rows"] == 0
+
+
+def test_labels_may_be_unknown_and_may_come_later(call: Call, tmp_path: Path) -> None:
+    small_pack(tmp_path / "m.dhn")
+    x = np.random.default_rng(0).integers(-128, 128, (6, 8, 8, 3)).astype(np.int8)
+    np.savez(tmp_path / "x.npz", x=x, y=np.array([0, 1, -1, 2, -1, 3]))
+    np.savez(tmp_path / "later.npz", x=x[2:], y=np.array([4, -1, 0, -1]))
+    np.savez(tmp_path / "bare.npz", x=x)
+    call("collect", "m.dhn", "s.db", "--board", "posix", "-i", "x.npz")
+    with pytest.raises(DhnError, match=r"bare\.npz has no array 'y'"):
+        call("train", "m.dhn", "s.db", "--labels", "bare.npz")
+    with pytest.raises(DhnError, match="samples"):
+        call("train", "m.dhn", "s.db", "--labels", "later.npz")
+    with SampleStore(tmp_path / "s.db") as store:
+        assert [s.label for s in store.load(load_pack(tmp_path / "m.dhn").hash)] == [0, 1, 4, 2, 0, 3]

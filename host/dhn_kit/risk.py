@@ -112,12 +112,12 @@ def allowed_errors(n: int, epsilon: float, delta: float) -> int:
     return errors
 
 
-def require_samples(n: int, epsilon: float, delta: float) -> None:
-    """Raises DhnError when n samples cannot certify epsilon even without a single error."""
+def require_samples(n: int, epsilon: float, delta: float, note: str = "") -> None:
+    """Raises DhnError when n samples cannot certify epsilon without a single error; ``note`` says what they are."""
     needed = needed_samples(epsilon, delta)
     if n < needed:
         raise DhnError(
-            f"{n} calibration samples cannot certify a risk of {epsilon:.2%} at confidence {1 - delta:.0%}: "
+            f"{n} calibration samples{note} cannot certify a risk of {epsilon:.2%} at confidence {1 - delta:.0%}: "
             f"at least {needed} are needed; collect more or raise the risk"
         )
 

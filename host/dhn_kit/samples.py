@@ -50,4 +50,5 @@ class Sample:
     ticks: tuple[int, ...] = ()
     input: Int8 | None = None
     env: tuple[int, ...] = ()  #: the 16 channels of `perception`, as the hooks saw them; () from older stores
+    session: int = 0  #: of the store; within one, samples are in the order of time
     label: int | None = None  #: never from the board; joined on the host by tag

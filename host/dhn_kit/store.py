@@ -70,7 +70,8 @@ INSERT = (
 )
 SELECT = (
     "SELECT number, samples.tag, reason, propensity, full_run, operating_point, samples.bundle_version, exit_hook,"
-    " output, decisions, scores, features, ticks, input, env, label"
+    " output, decisions, scores, features, ticks, input, env, label,"
+    " samples.session"
     " FROM samples JOIN sessions ON sessions.id = samples.session LEFT JOIN labels ON labels.tag = samples.tag"
     " WHERE model_hash = ? ORDER BY samples.session, number"
 )
@@ -272,6 +273,7 @@ def _sample(row: tuple[Any, ...]) -> Sample:
         input=None if row[13] is None else _unpack_arrays(row[13])[0],
         env=struct.unpack(f"<{len(row[14])}b", row[14]) if row[14] else (),
         label=None if row[1] == UNTAGGED else row[15],
+        session=row[16],
     )
 
 

@@ -78,7 +78,7 @@ def stored_split(
         place = {workflow.input_tag(x): i for i, x in enumerate(inputs)}
         named = [_joined(s, place.get(s.tag), inputs, labels) for s in named]
     _rows(tags, [sample_name(s) for s in named])
-    split = workflow.split_of(pack, named)
+    split = workflow.split_of(pack, named, spacing=workflow.timeline_of(bundle.report).spacing)
     return _taken(split, _rows(tags, split.tags))
 
 
@@ -97,7 +97,7 @@ def played_split(pack: Pack, bundle: BundleFile, inputs: Int8, labels: Labels | 
     names = list(range(len(inputs))) if numbered else [workflow.input_tag(x) for x in inputs]
     rows = _rows(tags, names)
     chosen = None if labels is None else np.asarray(labels)[rows]
-    return split_from_inputs(pack, inputs[rows], chosen, tags)
+    return split_from_inputs(pack, inputs[rows], chosen, tags, workflow.timeline_of(bundle.report).spacing)
 
 
 def _claimed_tags(bundle: BundleFile) -> list[int]:
@@ -131,6 +131,7 @@ def _taken(split: Split, rows: list[int]) -> Split:
         [split.tags[r] for r in rows],
         None if split.propensity is None else split.propensity[rows],
         None if split.env is None else split.env[rows],
+        split.spacing,
     )
 
 
@@ -145,7 +146,7 @@ def _outcome(pack: Pack, bundle: BundleFile, split: Split, point: int) -> Outcom
 def _again(claimed: Certificate, outcome: Outcome, split: Split) -> Certificate:
     """The certificate that this outcome deserves, asked for as the claimed one was."""
     number, delta, candidates = claimed.operating_point, claimed.delta, claimed.candidates
-    split = _as_hashed(split, claimed.split_hash)
+    outcome, split = certify.counted(outcome, split), _as_hashed(split.counted, claimed.split_hash)
     if claimed.kind == "consistency":
         return certify.consistency_certificate(number, outcome, split, claimed.epsilon, delta, candidates)
     if split.label is None or not (split.label >= 0).any():

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ from dhn_kit.train.certify import Costs, predicted_costs
 from dhn_kit.train.data import Split, sample_name, split_from_samples
 from dhn_kit.train.heads import Head, Method, unpacked
 from dhn_kit.train.options import Against
+from dhn_kit.train.timeline import UNRELATED, Timeline, divide_stream, estimated_spacing, is_stream, timeline
 from dhn_kit.train.trainer import Options, TrainResult, check, train
 from dhn_kit.train.worst_case import worst_cases
 
@@ -89,7 +90,8 @@ def collect(
 
     Played under a policy that keeps every one, each input runs in full and is kept, so that all of them can train and
     certify. Other policies leave it to the board what it keeps and what it runs in full; they know the label of a
-    played input, where there is one. ``environment`` stands in for the board's sensors (`perception`).
+    played input, where there is one (none below zero). ``environment`` stands in for the board's sensors
+    (`perception`).
     """
     hello = client.hello()
     client.surroundings(environment or {})
@@ -105,8 +107,8 @@ def collect(
         else:
             q = q[:count]
             tags = [input_tag(x) for x in q]
-            if labels is not None:
-                store.set_labels({t: int(y) for t, y in zip(tags, labels, strict=False)})
+            known = [None] * len(q) if labels is None else [int(y) if y >= 0 else None for y in labels]
+            label(store, q, known)
             for i in progress(range(len(q)), "collecting"):
                 client.run(
                     q[i],
@@ -115,12 +117,19 @@ def collect(
                     want_output=False,
                     want_sample=everything,
                     policies=not everything,
-                    label=None if labels is None else int(labels[i]),
+                    label=known[i],
                 )
             played = len(q)
     finally:
         recorder.finish()
     return Collected(played, recorder.kept, recorder.lost, client.counters().falls - falls)
+
+
+def label(store: SampleStore, q: Int8, labels: Sequence[int | None]) -> int:
+    """Tells the store the classes of played inputs (N, H, W, C), None where unknown. Returns how many are known."""
+    known = {input_tag(x): y for x, y in zip(q, labels, strict=False) if y is not None}
+    store.set_labels(known)
+    return len(known)
 
 
 def divide(samples: Sequence[Sample], share: float, seed: int = 0) -> tuple[list[Sample], list[Sample]]:
@@ -133,16 +142,20 @@ def divide(samples: Sequence[Sample], share: float, seed: int = 0) -> tuple[list
     return [s for s in samples if not calibrates(s)], [s for s in samples if calibrates(s)]
 
 
-def splits(pack: Pack, samples: Sequence[Sample], share: float = 0.6) -> tuple[Split, Split]:
-    """Training and calibration splits of a store's samples."""
-    training, calibration = divide(samples, share)
-    return split_of(pack, training, sought=True), split_of(pack, calibration)
+def splits(
+    pack: Pack, samples: Sequence[Sample], share: float = 0.6, line: Timeline = UNRELATED
+) -> tuple[Split, Split]:
+    """Training and calibration splits of a store's samples, of a stream in blocks."""
+    training, calibration = divide_stream(samples, line, share) if line.spacing else divide(samples, share)
+    return split_of(pack, training, sought=True, spacing=line.spacing), split_of(
+        pack, calibration, spacing=line.spacing
+    )
 
 
-def split_of(pack: Pack, samples: Sequence[Sample], sought: bool = False) -> Split:
-    """Samples as a split, for training with those that the board ``sought``. Their inputs, which travel as plain bytes,
-    get the network's shape again."""
-    split = split_from_samples(samples, pack.points, sought=sought)
+def split_of(pack: Pack, samples: Sequence[Sample], sought: bool = False, spacing: int = 0) -> Split:
+    """Samples as a split, for training with those that the board ``sought``; ``spacing`` as in `Split`. Their inputs,
+    which travel as plain bytes, get the network's shape again."""
+    split = split_from_samples(samples, pack.points, sought=sought, spacing=spacing)
     if split.input is not None:
         split.input = split.input.reshape(len(split), *pack.tensors[pack.inputs[0].tensor].shape)
     return split
@@ -165,12 +178,15 @@ def train_from_store(
     allow_gaps: bool = False,
     policy: str = "",
     wanted: Search | None = None,
+    spacing: int | None = None,
+    earlier: Timeline | None = None,
 ) -> TrainResult:
     """Hooks from everything the store has of this pack, costs by the board's model; ``wanted``: exits by a search.
 
     The bundle gets what the board needs in use: ``policy`` over its environment (`perception.parse_policy`), and the
-    ranges that its drift monitor compares with. DhnError where samples were lost, unless `allow_gaps`: what is lost may
-    not be lost by chance.
+    ranges that its drift monitor compares with. ``spacing`` as in `Split`, None: estimated where samples may be a
+    stream; ``earlier``: how the bundle to go on from took them. DhnError where samples were lost, unless `allow_gaps`:
+    what is lost may not be lost by chance.
     """
     samples = store.load(pack.hash)
     lost = store.lost(pack.hash)
@@ -179,12 +195,21 @@ def train_from_store(
             f"{store.path}: {lost} of {lost + len(samples)} samples never arrived, and not by lot, so the rest may not "
             "certify a risk: collect into a new store, or accept it with --allow-gaps"
         )
-    hook, calibration = splits(pack, samples, calibration_share)
+    if spacing is None and earlier is None and is_stream(samples, options.kinds):
+        spacing = estimated_spacing(samples)
+    line = timeline(samples, (earlier or UNRELATED).spacing if spacing is None else spacing, earlier)
+    hook, calibration = splits(pack, samples, calibration_share, line)
     options = replace(options, slot_bytes=board.hook_flash.slot_bytes)
     costs = predicted_costs(pack, load_latency(board.latency_board))
     result = _search_and_train(pack, hook, calibration, costs, options, wanted)
+    result.bundle.report["timeline"] = asdict(line)
     equip(pack, result.bundle, calibration, costs, policy)
     return result
+
+
+def timeline_of(report: Mapping[str, Any]) -> Timeline:
+    """How the samples behind a bundle were taken, by the facts that travel with it."""
+    return Timeline(**report.get("timeline", {}))
 
 
 def _search_and_train(
@@ -249,10 +274,11 @@ def kinds_for(names: str) -> tuple[Kind, ...]:
 
 
 def options_for(risk: float, delta: float, kinds: str, seed: int, version: int) -> Options:
-    """Trainer options for one risk target and the usual ladder below and above it."""
+    """Trainer options for one risk target and the usual ladder below and above it; hooks are judged at half of it."""
     return Options(
         risks=tuple(sorted({risk / 4, risk / 2, risk, min(0.5, 2 * risk)})),
         delta=delta,
+        prune_at=risk / 2,
         kinds=kinds_for(kinds),
         seed=seed,
         version=version,

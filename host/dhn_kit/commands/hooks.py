@@ -60,6 +60,7 @@ def _played(packed: Pack, inputs: Path | None) -> tuple[Array | None, Array | No
 
 
 def _train_result(result: TrainResult) -> dict[str, Any]:
+    from dhn_kit import workflow
     from dhn_kit.hooks import promises
 
     certified = promises(result.bundle.certificates)
@@ -75,6 +76,8 @@ def _train_result(result: TrainResult) -> dict[str, Any]:
         "refused": {f"{risk:g}": why for risk, why in result.refused.items()},
         "designs": result.bundle.report.get("designs", []),
         "methods": [{**vars(t), "seconds": round(t.seconds, 3)} for t in result.trials],
+        "spacing": workflow.timeline_of(result.bundle.report).spacing,
+        "calibration_samples": result.bundle.report["calibration_samples"],
         "seconds": {stage: round(s, 3) for stage, s in result.seconds.items()},
     }
 
@@ -111,6 +114,11 @@ def _show_training(result: dict[str, Any]) -> None:
         console.table("Methods", ("head", "method", ">hidden", ">out-of-fold agreement", ">seconds"), shown)
     console.table("Operating points", ("name", ">risk allowed", ">risk bound", ">samples"), rows)
     console.line(f"hooks: {', '.join(result['hooks'])}")
+    if result["spacing"]:
+        console.line(
+            f"a stream: of {result['calibration_samples']:,} calibration samples those {result['spacing']} apart count "
+            "as separate draws (--spacing)"
+        )
     for dropped in result["dropped"]:
         console.line(f"dropped {dropped['name']}: {dropped['reason']}")
     for risk, why in result["refused"].items():
@@ -217,8 +225,22 @@ def train(
     against: Annotated[
         str, typer.Option("--against", help="What a wrong answer differs from: network (the full network's), or label.")
     ] = "network",
+    labels: Annotated[
+        Path | None,
+        typer.Option("--labels", metavar="XY.NPZ", help="Labels 'y' of inputs 'x' that were played without them."),
+    ] = None,
     side: Annotated[
         Path | None, typer.Option("--side", metavar="NET.ONNX", help="Trained network on the input, for --hooks input.")
+    ] = None,
+    spacing: Annotated[
+        int | None,
+        typer.Option(
+            "--spacing",
+            metavar="N",
+            min=0,
+            help="Samples are a stream: only those N apart count as separate draws. 0: they are unrelated. "
+            "Default: estimated for reuse and for what a sensor saw, else 0.",
+        ),
     ] = None,
     search: Annotated[
         bool, typer.Option("--search", help="Search where exits sit and their shapes, under --budget.")
@@ -259,7 +281,8 @@ def train(
     read_policy(point_policy)
     writable_file(output)
     earlier = workflow.heads_of(packed, start) if start else {}
-    number = version or (load_bundle(start).version + 1 if start else 1)
+    before = load_bundle(start) if start else None
+    number = version or (before.version + 1 if before else 1)
     chosen = replace(
         workflow.options_for(risk, delta, kinds, seed, number),
         methods=workflow.methods_for(method),
@@ -271,9 +294,22 @@ def train(
         allow_unseen=allow_unseen,
     )
     wanted = workflow.Search(design.parse_budget(budget), minutes) if search else None
+    q, y = _played(packed, labels)
+    if labels is not None and y is None:
+        raise DhnError(f"{labels} has no array 'y': give the labels of its inputs")
     with SampleStore(existing_file(store)) as samples, console.busy("training"):
+        if q is not None and y is not None:
+            workflow.label(samples, q, [int(c) if c >= 0 else None for c in y])
         result = workflow.train_from_store(
-            packed, target, samples, chosen, allow_gaps=allow_gaps, policy=point_policy, wanted=wanted
+            packed,
+            target,
+            samples,
+            chosen,
+            allow_gaps=allow_gaps,
+            policy=point_policy,
+            wanted=wanted,
+            spacing=spacing,
+            earlier=workflow.timeline_of(before.report) if before else None,
         )
     file = _trained(packed, result)
     save_bundle(file, output)

@@ -230,7 +230,7 @@ def judge(outcomes: Sequence[Outcome], split: Split, epsilons: Sequence[float], 
     ``outcomes`` are those of the candidates on the calibration split, cautious first, an order fixed without the split.
     Of a stream, which ran as a whole, only inputs that are far enough apart count.
     """
-    outcomes, split = [_counted(o, split) for o in outcomes], split.counted
+    outcomes, split = [counted(o, split) for o in outcomes], split.counted
     errors = [int(o.wrong.sum()) for o in outcomes]
     bounds = [risk.bound(o.wrong, delta, split.propensity) for o in outcomes]
     exact = risk.equal(split.propensity)
@@ -250,7 +250,7 @@ def judge_errors(outcomes: Sequence[Outcome], split: Split, epsilons: Sequence[f
 
     ``epsilons`` are error rates, fixed without the split; all samples have a label.
     """
-    outcomes, split = [_counted(o, split) for o in outcomes], split.counted
+    outcomes, split = [counted(o, split) for o in outcomes], split.counted
     assert split.label is not None
     wrong = [np.asarray(o.answer != split.label, bool) for o in outcomes]
     errors = [int(w.sum()) for w in wrong]
@@ -263,7 +263,8 @@ def judge_errors(outcomes: Sequence[Outcome], split: Split, epsilons: Sequence[f
     return Verdict(errors, bounds, choices, refused, certificates)
 
 
-def _counted(outcome: Outcome, split: Split) -> Outcome:
+def counted(outcome: Outcome, split: Split) -> Outcome:
+    """Of inputs that count as separate draws, as in `Split.counted`."""
     o, rows = outcome, split.draws
     answer = None if o.answer is None else o.answer[rows]
     return Outcome(o.cost[rows], o.wrong[rows], o.left_at[rows], o.skipped[rows], answer)

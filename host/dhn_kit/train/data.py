@@ -127,6 +127,7 @@ def split_from_samples(
     points: Sequence[HookPoint],
     inputs: Mapping[int, Int8] | None = None,
     sought: bool = False,
+    spacing: int = 0,
 ) -> Split:
     """Samples of full runs that were kept for a reason which does not look at the input.
 
@@ -134,11 +135,13 @@ def split_from_samples(
     network's answer too. Fair draws of such inputs then step back, so that `Split.weight` counts each input once.
 
     ``inputs`` gives the canonical int8 input of a tag, where the host played it itself. A tag that was sampled
-    several times counts once, so that no input weighs more than another. Raises DhnError when nothing is left.
+    several times counts once, so that no input weighs more than another; in a stream (``spacing`` as in `Split`) the
+    same picture may come again. Raises DhnError when nothing is left.
     """
     usable = [s for s in samples if (_sought(s) if sought and _is_sought(s) else _fair(s))]
     usable = [s for s in usable if len(s.features) == len(points) and all(f is not None for f in s.features)]
-    usable = list({(s.tag if s.tag != UNTAGGED else ~k): s for k, s in enumerate(usable)}.values())
+    if not spacing:
+        usable = list({(s.tag if s.tag != UNTAGGED else ~k): s for k, s in enumerate(usable)}.values())
     if not usable:
         raise DhnError(
             f"none of {len(samples)} samples is a full run with features of all {len(points)} hook points: "
@@ -154,6 +157,7 @@ def split_from_samples(
         [sample_name(s) for s in usable],
         np.array([s.propensity for s in usable], np.float64),
         np.array([s.env for s in usable], np.int8) if all(s.env for s in usable) else None,
+        spacing,
     )
 
 

@@ -160,7 +160,8 @@ def check(pack: Pack, hook: Split, calibration: Split, options: Options) -> None
     if len(hook) < LEAST_SAMPLES:
         raise DhnError(f"{len(hook)} samples to train hooks from, at least {LEAST_SAMPLES} are needed: collect more")
     loosest = max(options.risks)
-    risk.require_samples(len(calibration.counted), loosest, options.delta)
+    far = f" ({len(calibration)} of a stream, counted every {calibration.spacing})" if calibration.spacing else ""
+    risk.require_samples(len(calibration.counted), loosest, options.delta, far)
     shared = _rows(hook) & _rows(calibration)
     if shared:
         raise DhnError(
