@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import select
 import socket
 import subprocess
@@ -10,16 +11,18 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from esp32_mock_bootloader import MockHandle
 
 from board_rig import session, small_bundle, small_pack
-from dhn_kit import esp_flash, esp_tool, records
+from dhn_kit import cli, esp_flash, esp_tool, records
 from dhn_kit.board_session import FLASH_FILE, prepare_flash
 from dhn_kit.boards import load_board
+from dhn_kit.bundle import BundleFile, save_bundle
 from dhn_kit.errors import DhnError
-from dhn_kit.esp_flash import flash_hooks, flash_parts, project_parts
+from dhn_kit.esp_flash import build_folder, flash_hooks, project_parts
 from dhn_kit.esp_partitions import TABLE_BYTES, TABLE_OFFSET, read_table
 from dhn_kit.esp_tool import EspTool
 from dhn_kit.hook_slots import confirmed_slot
@@ -48,7 +51,9 @@ def chip() -> Iterator[MockHandle]:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return built_project(tmp_path_factory.mktemp("esp") / "build", small_pack().data)
+    folder = tmp_path_factory.mktemp("esp")
+    built_project(folder / ".pio/build/esp32", small_pack().data)
+    return folder
 
 
 class FakeFlash(EspTool):
@@ -99,20 +104,52 @@ def whole_flash(slots: Sequence[bytes] = ()) -> bytes:
 # -- By the real esptool
 
 
+def flash(capsys: pytest.CaptureFixture[str], chip: MockHandle, *arguments: object) -> dict[str, Any]:
+    """What 'dhn-kit flash --json' prints."""
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["flash", *map(str, arguments), "--board", "esp32", "--port", chip.url(), "--no-stub", "--json"])
+    captured = capsys.readouterr()
+    assert stop.value.code in (0, None), captured.err
+    result: dict[str, Any] = json.loads(captured.out)
+    return result
+
+
+def saved_bundle(folder: Path, version: int) -> Path:
+    path = folder / "hooks.dhn"
+    save_bundle(BundleFile(small_bundle(version), ["off", "some", "all"], [], [], {}), path)
+    return path
+
+
 def test_hooks_go_into_the_free_slot_of_a_flashed_project_and_nothing_else_changes(
-    chip: MockHandle, project: Path, tmp_path: Path
+    chip: MockHandle, project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    parts = project_parts("esp32", project, small_pack().data)
-    done = flash_parts(tool(chip), parts)
+    small_pack().save(project / "model.dhn")
+    parts = project_parts("esp32", build_folder(project), small_pack().data)
+    done = flash(capsys, chip, project, "--esptool", "--no-wait")
     expected = merged(tmp_path, parts)
     assert_flash_is(chip, expected, tmp_path)
     assert tool(chip).read(0, 0x2000) == expected[:0x2000]
-    assert done.written == sum(len(data) for _, data in parts) and done.seconds > 0
-    hooks = flash_hooks(tool(chip), small_bundle(3))
+    assert done["written"] == sum(len(data) for _, data in parts) and done["seconds"] > 0
+    hooks = flash(capsys, chip, project, "--hooks", saved_bundle(tmp_path, 3), "--uncertified")
     slot = confirmed_slot(small_bundle(3), SECTOR)
-    assert (hooks.slot, hooks.offset, hooks.version, hooks.model_hash) == (0, HOOKS_AT, 3, small_pack().hash)
+    assert (hooks["slot"], hooks["offset"], hooks["version"]) == (0, HOOKS_AT, 3)
+    assert hooks["model_hash"] == small_pack().hash
     expected = expected[:HOOKS_AT] + slot + expected[HOOKS_AT + len(slot) :]
     assert_flash_is(chip, expected, tmp_path)
+
+
+def test_only_a_certified_bundle_is_written_and_only_to_a_board_that_can_take_it(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small_pack().save(project / "model.dhn")
+    for words, arguments in {
+        "certificate": ("--hooks", saved_bundle(tmp_path, 3), "--board", "esp32"),
+        "is no ESP32": ("--esptool", "--board", "rpipico"),
+    }.items():
+        with pytest.raises(SystemExit):
+            cli.main(["flash", str(project), "--port", "/dev/ttyNONE", *map(str, arguments)])
+        said = capsys.readouterr().err
+        assert words in said and said.count("\n") == 1
 
 
 def test_a_chip_of_another_kind_is_named(chip: MockHandle) -> None:
@@ -287,7 +324,7 @@ def test_parts_that_are_missing_or_too_large_are_named(project: Path, tmp_path: 
         project_parts("esp32", tmp_path)
     with pytest.raises(DhnError, match="partition 'app0' is 4,096 bytes too small for 2,101,248"):
         for name in ("bootloader", "partitions"):
-            (tmp_path / f"{name}.bin").write_bytes((project / f"{name}.bin").read_bytes())
+            (tmp_path / f"{name}.bin").write_bytes((build_folder(project) / f"{name}.bin").read_bytes())
         (tmp_path / "firmware.bin").write_bytes(bytes(0x200000 + 4096))
         project_parts("esp32", tmp_path)
 

@@ -7,6 +7,7 @@ import dataclasses
 import errno
 import functools
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from serial.tools import list_ports, list_ports_common
 from board_rig import firmware
 from dhn_kit import ports
 from dhn_kit.board_session import open_board
-from dhn_kit.boards import Board, load_board
+from dhn_kit.boards import Board, list_boards, load_board
 from dhn_kit.commands import console
 from dhn_kit.errors import DhnError
 from dhn_kit.link import Link, SerialTransport, SocketTransport, open_port
@@ -193,3 +194,9 @@ def test_a_busy_port_is_said_to_be_busy() -> None:
     first.close()
     os.close(ours)
     os.close(theirs)
+
+
+@pytest.mark.parametrize("name", [name for name in list_boards() if load_board(name).emulator is None])
+def test_every_real_board_names_the_usb_ids_of_its_port(name: str) -> None:
+    usb = load_board(name).usb or ()
+    assert usb and all(re.fullmatch("[0-9a-f]{4}:[0-9a-f]{4}", port) for port in usb)

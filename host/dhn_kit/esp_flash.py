@@ -53,14 +53,16 @@ class FlashedHooks(Flashed):
 # -- Hooks
 
 
-def flash_hooks(tool: EspTool, bundle: bytes, report: Report = lambda text: None, unit: int = UNIT) -> FlashedHooks:
+def flash_hooks(
+    tool: EspTool, bundle: bytes, report: Report = lambda text: None, unit_bytes: int | None = None
+) -> FlashedHooks:
     """Writes a bundle into the slot that is not in use, as if it had been pushed and confirmed, and restarts the chip.
 
     Nothing outside of that slot's partition is written, and the slot in use stays as it is, so that the board has a
     valid hook set whenever the power fails: the old slot's identity goes first, the new one comes last.
     DhnError before anything is written: no such partitions, bundle for another model, too large, not newer.
     """
-    start = time.monotonic()
+    start, unit = time.monotonic(), unit_bytes or UNIT
     report("reading the board's partitions")
     table = read_table(tool.read(TABLE_OFFSET, TABLE_BYTES))
     slots = _slots(table)
@@ -166,6 +168,14 @@ def flash_parts(tool: EspTool, parts: Sequence[tuple[int, bytes]]) -> Flashed:
     start = time.monotonic()
     tool.write(parts, restart=True)
     return Flashed(sum(len(data) for _, data in parts), time.monotonic() - start)
+
+
+def build_folder(project: Path) -> Path:
+    """Where PlatformIO left the firmware of a project; the newest of several environments. DhnError: not built."""
+    built = sorted(project.glob(".pio/build/*/firmware.bin"), key=lambda path: path.stat().st_mtime)
+    if not built:
+        raise DhnError(f"{project} holds no built PlatformIO project; build it with 'dhn-kit build MODEL -o {project}'")
+    return built[-1].parent
 
 
 def project_parts(chip: str, build: Path, pack: bytes | None = None) -> list[tuple[int, bytes]]:

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from dhn_kit.commands import console, options
+from dhn_kit.commands import console, direct, options
 from dhn_kit.commands.inputs import (
     is_pack,
+    load_hooks,
     load_quantized,
     load_target,
     load_xy,
     packed_for,
     policy_of,
     port_of,
-    starts_with,
     writable_file,
 )
 from dhn_kit.commands.model import check_fit
@@ -64,30 +64,6 @@ def load_packed(
         packed = packed_for(load_quantized(path, calib, method).graph, board, policy)
     check_fit(packed, board)
     return packed
-
-
-def load_hooks(packed: Pack, path: Path | None) -> BundleFile | None:
-    """The bundle, checked against the pack that it must belong to."""
-    from dhn_kit.bundle import check_binding, load_bundle
-
-    if path is None:
-        return None
-    if not starts_with(path, b"DHN1"):
-        raise DhnError(f"{path} is no hook bundle; make one with 'dhn-kit train'")
-    bundle = load_bundle(path)
-    check_binding(packed, bundle, path)
-    _check_attaches(packed, bundle, path)
-    return bundle
-
-
-def _check_attaches(packed: Pack, bundle: BundleFile, path: Path) -> None:
-    """The board's own checks, on the host: a bundle that reaches beyond what the pack reserved is not even sent."""
-    from dhn_kit.twin import Twin
-
-    try:
-        Twin(packed, bundle.data)
-    except DhnError as error:
-        raise DhnError(f"{path} does not fit '{packed.name}' ({error}); train hooks for this pack again") from error
 
 
 def canonical(packed: Pack, x: Array, what: str) -> Array:
@@ -249,19 +225,43 @@ def flash(
     micropython: Annotated[
         bool, typer.Option("--micropython", help="FIRMWARE is a folder of 'dhn-kit export': copy it by mpremote.")
     ] = False,
+    hooks: Annotated[
+        Path | None,
+        typer.Option("--hooks", metavar="HOOKS.DHN", help="Write hooks alone: ESP32 by esptool, others as 'push'."),
+    ] = None,
+    uncertified: options.Uncertified = False,
+    esptool: Annotated[
+        bool, typer.Option("--esptool", help="ESP32: write what was built before by esptool alone, without PlatformIO.")
+    ] = False,
+    stub: Annotated[
+        bool, typer.Option("--stub/--no-stub", help="ESP32: by esptool's own loader, or by that in the chip's ROM.")
+    ] = True,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the firmware says hello.")] = True,
     json: options.Json = False,
 ) -> None:
     """Write the firmware to a board, or start it on an emulated one.
+
+    With --hooks the firmware stays, and needs not even run where the board is an ESP32: the bundle is written into the
+    slot that is not in use, as if it had been pushed and confirmed.
 
     \b
     Examples:
       dhn-kit flash build/m4 --board qemu-cortex-m4
       dhn-kit flash build/esp32 --board esp32 --port /dev/ttyUSB0
       dhn-kit flash build/pico --micropython --port /dev/ttyACM0
+      dhn-kit flash build/esp32 --hooks hooks.dhn --board esp32
     """
     if micropython:
         _install(firmware, port, json)
         return
+    if hooks is not None or esptool:
+        target = load_target(board or _noted_board(firmware))
+        if hooks is not None:
+            direct.flash_hooks(target, port, hooks, firmware / PACK_FILE, uncertified, stub, json)
+            return
+        direct.flash_firmware(target, port, firmware, firmware / PACK_FILE, stub, json and not wait)
+        if not wait:
+            return
     from dhn_kit.board_session import open_board
     from dhn_kit.pack import load_pack
     from dhn_kit.playback import board_folder, powered
@@ -283,6 +283,12 @@ def flash(
         f"{hello.board}: model {hello.hash[:12]}, arena {hello.arena_used:,} of {hello.arena_bytes:,} bytes, "
         f"hook slots of {hello.slot_bytes:,} bytes, hook bundle {hello.bundle_version or 'none'}"
     )
+
+
+def _noted_board(firmware: Path) -> str | None:
+    """The board that a firmware folder was built for, None where there is no such folder."""
+    note = firmware / BOARD_FILE
+    return note.read_text().strip() if note.is_file() else None
 
 
 def _install(folder: Path, port: str | None, json: bool) -> None:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dhn_kit.commands import console, options
-from dhn_kit.commands.device import canonical_xy, load_hooks
-from dhn_kit.commands.inputs import existing_file, load_target, port_of, writable_file
+from dhn_kit.commands import console, direct, options
+from dhn_kit.commands.device import canonical_xy
+from dhn_kit.commands.inputs import existing_file, load_hooks, load_target, port_of, writable_file
 from dhn_kit.errors import DhnError
 
 if TYPE_CHECKING:
@@ -328,9 +328,7 @@ def push(
     ),
     board: options.Board = None,
     port: options.Port = None,
-    uncertified: Annotated[
-        bool, typer.Option("--uncertified", help="Also push a bundle without a certificate.")
-    ] = False,
+    uncertified: options.Uncertified = False,
     json: options.Json = False,
 ) -> None:
     """Write hooks to a board: trial, then confirm or revert.
@@ -342,23 +340,13 @@ def push(
     """
     from dhn_kit import workflow
     from dhn_kit.pack import load_pack
-    from dhn_kit.playback import board_folder, install, powered
 
     target, packed = load_target(board), load_pack(pack)
     bundle = load_hooks(packed, hooks)
     assert bundle is not None
     if not uncertified:
         workflow.check_certified(bundle)
-    with powered(packed, target, board_folder(packed, target), port_of(target, port)) as (session, _):
-        with console.busy("pushing"):
-            install(session.client, bundle.data)
-        slots = session.client.slots()
-    if json:
-        console.emit_json({"version": bundle.version, "bytes": len(bundle.data), "slots": slots})
-        return
-    console.line(
-        f"{target.name}: bundle {bundle.version} ({len(bundle.data):,} bytes) confirmed in slot {slots.active}"
-    )
+    direct.push_hooks(packed, target, bundle, port, json)
 
 
 def loop(

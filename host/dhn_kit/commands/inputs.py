@@ -22,6 +22,7 @@ from dhn_kit.hooks import KEEP_BYTES, KINDS
 from dhn_kit.project import SETTINGS, load_project
 
 if TYPE_CHECKING:
+    from dhn_kit.bundle import BundleFile
     from dhn_kit.pack import Pack
     from dhn_kit.precision import Bits, Precision
     from dhn_kit.quantize import Method
@@ -105,6 +106,30 @@ def load_model(path: Path) -> Graph:
     from dhn_kit.onnx_import import import_onnx
 
     return import_onnx(path)
+
+
+def load_hooks(packed: Pack, path: Path | None) -> BundleFile | None:
+    """The bundle, checked against the pack that it must belong to."""
+    from dhn_kit.bundle import check_binding, load_bundle
+
+    if path is None:
+        return None
+    if not starts_with(path, b"DHN1"):
+        raise DhnError(f"{path} is no hook bundle; make one with 'dhn-kit train'")
+    bundle = load_bundle(path)
+    check_binding(packed, bundle, path)
+    _check_attaches(packed, bundle, path)
+    return bundle
+
+
+def _check_attaches(packed: Pack, bundle: BundleFile, path: Path) -> None:
+    """The board's own checks, on the host: a bundle that reaches beyond what the pack reserved is not even sent."""
+    from dhn_kit.twin import Twin
+
+    try:
+        Twin(packed, bundle.data)
+    except DhnError as error:
+        raise DhnError(f"{path} does not fit '{packed.name}' ({error}); train hooks for this pack again") from error
 
 
 def load_arrays(path: Path) -> dict[str, Array]:

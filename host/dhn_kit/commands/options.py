@@ -116,4 +116,5 @@ Environment = Annotated[
         help="What the board takes its surroundings for, such as battery=40,deadline=50; stands in for sensors.",
     ),
 ]
+Uncertified = Annotated[bool, typer.Option("--uncertified", help="Also take a bundle without a certificate.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dhn_kit.commands import console, options
-from dhn_kit.commands.device import canonical, canonical_xy, load_hooks, load_packed
-from dhn_kit.commands.inputs import existing_file, load_target, load_xy, writable_file
+from dhn_kit.commands.device import canonical, canonical_xy, load_packed
+from dhn_kit.commands.inputs import existing_file, load_hooks, load_target, load_xy, writable_file
 from dhn_kit.errors import DhnError
 
 if TYPE_CHECKING:
