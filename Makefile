@@ -33,7 +33,7 @@ lint: setup ## style, types, static checks
 
 format: setup ## lay out all code as lint wants it
 	.venv/bin/ruff format -q .
-	find firmware mcu_kernels host/twin -name '*.[ch]' -exec .venv/bin/clang-format -i {} +
+	find firmware mcu_kernels host/twin -name '*.[ch]' -o -name '*.cpp' | xargs .venv/bin/clang-format -i
 
 wheel: setup ## a wheel in dist/ that works outside the checkout
 	.venv/bin/python -m pip wheel -q --no-deps --no-build-isolation -w dist .

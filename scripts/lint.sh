@@ -20,7 +20,7 @@ c_folders=$(echo "$c_files" | xargs -n1 dirname | sort -u)
 check ruff check -q .
 check ruff format -q --check .
 check mypy --no-error-summary
-for file in $c_files; do
+for file in $c_files $(find firmware -name '*.cpp' | sort); do
     check clang-format --dry-run -Werror "$file" 2>/dev/null || echo "$file: not formatted; call 'make format'"
 done
 # shellcheck disable=SC2086,SC2046

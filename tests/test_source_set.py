@@ -59,10 +59,12 @@ def test_the_application_compiles_from_one_flat_folder_beside_the_library(tmp_pa
     groups = pack_kernels(image, "ref", "is missing")
     texts = application_model(image, groups, board="x" * 40, ram_bytes=65536, sample_bytes=2048)
     write_files(tmp_path, library_sources(groups).files)
-    own: dict[str, Path | str | bytes] = {**application_sources(), **port_sources("posix"), **texts}
+    port = port_sources("posix")
+    assert {"posix.c", "nor_flash.c", "nor_flash.h", "nor_rules.h"} == set(port)
+    own: dict[str, Path | str | bytes] = {**application_sources(), **port, **texts}
     sizes = write_files(tmp_path / "src", own)
     assert sizes["model.c"] == len(texts["model.c"])
-    assert compiles(tmp_path, [f"src/{name}" for name in own if name.endswith(".c") and name != "posix.c"]) == ""
+    assert compiles(tmp_path, [f"src/{name}" for name in own if name.endswith(".c") and name not in port]) == ""
     assert f"model_arena[{arena_bytes(image)}]" in texts["model.c"] and f'"{"x" * 31}"' in texts["registry.c"]
     with pytest.raises(DhnError, match="there is no port 'z80'"):
         port_sources("z80")

@@ -7,6 +7,18 @@
 
 #include "dhn.h"
 
+/* The section of model_pack. A framework's linker script knows its own names: .rodata, and on Teensy 4, which copies that to
+ * RAM, .progmem. */
+#ifndef MODEL_WEIGHTS
+#if defined(__IMXRT1062__)
+#define MODEL_WEIGHTS ".progmem.dhn_weights"
+#elif defined(ARDUINO) || defined(ESP_PLATFORM)
+#define MODEL_WEIGHTS ".rodata.dhn_weights"
+#else
+#define MODEL_WEIGHTS ".dhn_weights"
+#endif
+#endif
+
 extern const uint8_t model_pack[]; /* aligned to 16, in flash */
 extern const uint32_t model_pack_bytes;
 

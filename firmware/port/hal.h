@@ -6,6 +6,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* A port implements every function below in one folder, together with its start-up code and port.cmake. All are called
  * from one thread of control; interrupts stay inside the port. None may allocate. */
 
@@ -65,5 +69,9 @@ uint32_t hal_random_seed(void);
 /* Starts the program afresh, as after power-on, and does not return. A port's fault handlers call it as well: a hook set
  * on trial that crashes is then reverted by the next start. */
 void hal_reset(void) __attribute__((noreturn));
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

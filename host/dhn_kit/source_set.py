@@ -92,12 +92,18 @@ def application_sources() -> dict[str, Path]:
 
 
 def port_sources(port: str) -> dict[str, Path]:
-    """Sources and headers of firmware/port/``port`` by file name, flat. DhnError: no such port."""
+    """Sources and headers of firmware/port/``port`` by file name, flat, with those of port/common whose headers they
+    include. DhnError: no such port."""
     folder = resources.path("firmware") / "port" / port
     if not folder.is_dir():
         raise DhnError(f"there is no port '{port}'; {folder.parent} holds the ports")
     files = [p for p in sorted(folder.iterdir()) if p.suffix in (".c", ".cpp", ".h")]
-    return {path.name: path for path in files}
+    shared = {p.name: p for p in (folder.parent / "common").glob("*.[ch]")}
+    for file in files:  # which grows
+        names = _INCLUDE.findall(file.read_text())
+        wanted = [shared.pop(n) for name in names for n in (name, f"{name[:-1]}c") if n in shared]
+        files += wanted
+    return {path.name: path for path in sorted(files, key=lambda p: p.name)}
 
 
 def application_model(

@@ -2,9 +2,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "nor_flash.h"
 
-#include <string.h>
-
 #include "hal.h"
+#include "nor_rules.h"
 
 /* For ports whose area is no copy. */
 __attribute__((weak)) int nor_flash_save(uint32_t offset, uint32_t bytes)
@@ -31,20 +30,14 @@ const uint8_t *hal_flash(void)
 
 int hal_flash_erase(uint32_t page_offset)
 {
-    if (page_offset % NOR_FLASH_PAGE != 0 || page_offset >= NOR_FLASH_BYTES)
+    if (nor_erase(nor_flash_memory(), NOR_FLASH_BYTES, NOR_FLASH_PAGE, page_offset) != 0)
         return -1;
-    memset(nor_flash_memory() + page_offset, 0xFF, NOR_FLASH_PAGE);
     return nor_flash_save(page_offset, NOR_FLASH_PAGE);
 }
 
 int hal_flash_program(uint32_t offset, const void *from, uint32_t bytes)
 {
-    const uint8_t *source = from;
-    volatile uint8_t *flash = nor_flash_memory();
-    if (offset % HAL_FLASH_UNIT != 0 || bytes % HAL_FLASH_UNIT != 0 || offset > NOR_FLASH_BYTES ||
-        bytes > NOR_FLASH_BYTES - offset)
+    if (nor_program(nor_flash_memory(), NOR_FLASH_BYTES, offset, from, bytes) != 0)
         return -1;
-    for (uint32_t i = 0; i < bytes; i++)
-        flash[offset + i] = flash[offset + i] & source[i]; /* NOR: a program clears bits */
     return nor_flash_save(offset, bytes);
 }

@@ -1,0 +1,14 @@
+/* What the files of this port need of one another. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PARTS_H
+#define PARTS_H
+
+#include "esp_flash.h" /* flash_start, which each family supplies; esp_flash.c is that of ESP32 */
+
+/* Called once, by hal_init. */
+void ticks_start();
+
+/* Starts the program afresh, on cores of no known family. */
+void restart();
+
+#endif
