@@ -223,6 +223,37 @@ def test_a_kernel_is_not_given_a_shape_that_it_does_not_cover() -> None:
     assert found > 3
 
 
+def changed(main: Pack, record: records.Record, at: int, **fields: int) -> Pack:
+    """The pack with other fields in the record at ``at``, and a right CRC."""
+    data = bytearray(main.data)
+    data[at : at + record.size] = record.pack(**{**record.unpack(main.data, at), **fields})
+    return dataclasses.replace(main, data=refit(bytes(data)))
+
+
+def test_an_arena_that_references_cannot_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    main = pack(residual_net()[0])
+    monkeypatch.setattr(Pack, "arena_bytes", main.arena_bytes)  # what the twin allocates
+    with pytest.raises(DhnError, match="outside"):
+        Twin(changed(main, records.HEADER, 0, arena_bytes=1 << 31))
+
+
+@pytest.mark.parametrize("where", ["at itself", "inside an instruction", "behind the end", "before it"])
+def test_a_skip_lands_on_a_later_instruction(where: str) -> None:
+    main = pack(residual_net()[0])
+    header = main.header
+    offsets = [header["points"] + k * records.POINT.size for k in range(header["point_count"])]
+    at, point = next((o, p) for o in offsets if (p := records.POINT.unpack(main.data, o))["skip_to"])
+    lands = {
+        "at itself": point["instr"],
+        "inside an instruction": point["skip_to"] + 4,
+        "behind the end": header["program"] + header["program_bytes"],
+        "before it": header["program"],
+    }
+    Twin(changed(main, records.POINT, at, skip_to=point["instr"] + records.INSTR.size))
+    with pytest.raises(DhnError, match="instructions are inconsistent"):
+        Twin(changed(main, records.POINT, at, skip_to=lands[where]))
+
+
 def test_a_bundle_for_another_model_is_refused() -> None:
     one, other = pack(residual_net(0)[0]), pack(residual_net(1)[0])
     data = pack_bundle(one, Bundle([HookSpec(1, "exit", exit_net(one, 1), [ALWAYS])], ["all"]))

@@ -1,204 +1,239 @@
 /* Checks the operands and parameters of one instruction, so that its kernel can run without checks. */
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
 #include "internal.h"
 
-/* Bytes that an operator touches. Zero: the operand is not used. */
+/* What an instruction touches and needs: bytes of its operands (0: not used), of constants and of scratch. */
 typedef struct {
-    uint64_t in0, in1, out;
-    int64_t scratch;
+    uint32_t in0, in1, out;
+    uint32_t channels; /* that have a multiplier and a shift each, where constants hold them */
+    dhn_need_t need;
 } extent_t;
 
-static bool constant(const dhn_space_t *space, uint32_t offset, uint64_t bytes)
-{
-    return (offset & 3u) == 0u && offset >= sizeof(dhn_header_t) && dhn_inside(offset, bytes, space->pack_bytes);
-}
+/* What the records of operators have in common. A record is looked at as int16 fields, counted from 0. */
+typedef struct {
+    uint8_t bytes;
+    uint8_t sizes;    /* the first so many fields are not zero */
+    uint8_t int8_at;  /* from this field on ... */
+    uint8_t int8s;    /* ... so many hold what fits int8 */
+    uint8_t range;    /* 1: the last two of these are a lower and an upper limit */
+    uint8_t constant; /* byte at which the offsets of constants begin */
+} record_t;
 
-static bool readable(const dhn_space_t *space, uint32_t ref, uint64_t bytes)
+#define FIELD(type, name) (offsetof(type, name) / sizeof(int16_t))
+#define CONV_RECORD(type) {sizeof(type), 12, FIELD(type, in_zp), 4, 1, offsetof(type, weight)}
+#define BINARY_RECORD {sizeof(dhn_binary_t), 3, FIELD(dhn_binary_t, a_zp), 5, 1, 0}
+#define POOL_RECORD {sizeof(dhn_pool_t), 9, FIELD(dhn_pool_t, act_min), 2, 1, 0}
+
+static const record_t records[] = {
+    [DHN_OP_CONV] = CONV_RECORD(dhn_conv_t),
+    [DHN_OP_DEPTHWISE] = CONV_RECORD(dhn_conv_t),
+    [DHN_OP_CONV_MASKED] = CONV_RECORD(dhn_conv_masked_t),
+    [DHN_OP_FC] = {sizeof(dhn_fc_t), 3, FIELD(dhn_fc_t, in_zp), 4, 1, offsetof(dhn_fc_t, weight)},
+    [DHN_OP_ADD] = BINARY_RECORD,
+    [DHN_OP_MUL] = BINARY_RECORD,
+    [DHN_OP_AVG_POOL] = POOL_RECORD,
+    [DHN_OP_MAX_POOL] = POOL_RECORD,
+    [DHN_OP_MEAN] = {sizeof(dhn_mean_t), 0, FIELD(dhn_mean_t, in_zp), 2, 0, 0},
+    [DHN_OP_LUT] = {sizeof(dhn_lut_t), 0, 0, 0, 0, offsetof(dhn_lut_t, table)},
+    [DHN_OP_SOFTMAX] = {sizeof(dhn_softmax_t), 2, 0, 0, 0, offsetof(dhn_softmax_t, table)},
+    [DHN_OP_COPY] = {sizeof(dhn_copy_t), 3, 0, 0, 0, 0},
+    [DHN_OP_FILL] = {sizeof(dhn_fill_t), 0, 0, 0, 0, 0},
+    [DHN_OP_ADD_TABLE] = {sizeof(dhn_add_table_t), 0, 0, 0, 0, offsetof(dhn_add_table_t, table)},
+};
+
+static bool record_ok(const record_t *r, const int16_t *field)
 {
-    uint32_t const offset = ref & ~DHN_REF_CONST;
-    if (ref & DHN_REF_CONST) {
-        return dhn_inside(offset, bytes, space->pack_bytes);
+    for (uint32_t i = 0; i < r->sizes; i++) {
+        if (field[i] == 0) {
+            return false;
+        }
     }
-    return dhn_inside(offset, bytes, space->arena_bytes);
-}
-
-static bool writable(const dhn_space_t *space, uint32_t ref, uint64_t bytes)
-{
-    return !(ref & DHN_REF_CONST) && dhn_inside(ref, bytes, space->arena_bytes);
-}
-
-static bool int8_range(int32_t low, int32_t high)
-{
-    return low >= INT8_MIN && low <= high && high <= INT8_MAX;
-}
-
-static bool shift_ok(int32_t shift)
-{
-    return shift >= -31 && shift <= 30;
+    field += r->int8_at;
+    for (uint32_t i = 0; i < r->int8s; i++) {
+        if (field[i] != (int8_t)field[i]) {
+            return false;
+        }
+    }
+    return r->range == 0u || field[r->int8s - 2u] <= field[r->int8s - 1u];
 }
 
 static bool multiplier_ok(int32_t mult, int32_t shift)
 {
-    return mult != INT32_MIN && shift_ok(shift);
+    return mult != INT32_MIN && shift >= -31 && shift <= 30;
 }
 
-/* Constants of a conv or fully connected layer: what TFLite's tables need, unless the kernel needs something else. */
-static bool channels_ok(const dhn_space_t *s, const void *params, uint64_t weights, uint32_t n,
-                        const uint32_t at[DHN_NEEDS], dhn_fits_fn *fits, extent_t *x)
+DHN_APART static uint32_t saturated(uint64_t bytes)
 {
-    dhn_need_t need = {{(int64_t)weights, 4ll * n, 4ll * n, n}, 0};
-    if (fits != NULL && !fits(params, &need)) {
-        return false;
-    }
-    for (uint32_t i = 0; i < DHN_NEEDS; i++) {
-        if (need.constant[i] != 0 && (need.constant[i] < 0 || !constant(s, at[i], (uint64_t)need.constant[i]))) {
-            return false;
-        }
-    }
-    x->scratch = need.scratch;
-    if (need.constant[DHN_NEED_MULT] == 0) {
-        return true; /* multipliers lie in a table of the kernel's own, in which every number will do */
-    }
-    const int32_t *const m = (const void *)(s->pack + at[DHN_NEED_MULT]);
-    const int8_t *const e = (const int8_t *)(s->pack + at[DHN_NEED_SHIFT]);
-    for (uint32_t i = 0; i < n; i++) {
-        if (!multiplier_ok(m[i], e[i])) {
-            return false;
-        }
-    }
-    return need.constant[DHN_NEED_SHIFT] != 0;
+    return (bytes > UINT32_MAX) ? UINT32_MAX : (uint32_t)bytes;
 }
 
-/* A kernel without constants of its own kind: its condition and its scratch. */
-static bool fits_plain(const void *params, dhn_fits_fn *fits, extent_t *x)
+DHN_APART uint32_t dhn_volume(uint32_t h, uint32_t w, uint32_t c)
 {
-    dhn_need_t need = {{0, 0, 0, 0}, 0};
-    bool const ok = fits == NULL || fits(params, &need);
-    x->scratch = need.scratch;
-    return ok;
+    return saturated((uint64_t)(h * w) * c);
+}
+
+/* What TFLite's tables need, unless the kernel needs something else. */
+DHN_APART static void channels(extent_t *x, uint32_t filter, uint32_t n)
+{
+    x->channels = n;
+    x->need.constant[DHN_NEED_WEIGHT] = (int64_t)filter * n;
+    x->need.constant[DHN_NEED_BIAS] = x->need.constant[DHN_NEED_MULT] = 4ll * n;
+    x->need.constant[DHN_NEED_SHIFT] = n;
 }
 
 /* Keeps every pixel coordinate that a window can name far inside int32. Real layers stay within it: a window starts at
- * most one kernel before the image and 65,535 behind it. */
+ * most one kernel before the image and 65,535 behind it. All arguments are 16-bit fields. */
 static bool reach_ok(uint32_t out, uint32_t stride, uint32_t kernel, uint32_t dilation, uint32_t in, uint32_t pad)
 {
-    return (uint64_t)(out - 1u) * stride <= (uint64_t)in + pad + 65535u && (uint64_t)kernel * dilation <= 131072u;
+    return (out - 1u) * stride <= in + pad + 65535u && kernel * dilation <= 131072u;
 }
 
-static bool conv_ok(const dhn_space_t *s, const dhn_conv_t *p, bool depthwise, dhn_fits_fn *fits, extent_t *x)
+static bool conv_ok(const dhn_conv_t *p, bool depthwise, extent_t *x)
 {
-    if (!p->in_h || !p->in_w || !p->in_c || !p->out_h || !p->out_w || !p->out_c || !p->kh || !p->kw || !p->stride_h ||
-        !p->stride_w || !p->dilation_h || !p->dilation_w || !p->groups) {
+    if (p->groups == 0u || p->in_c % p->groups || p->out_c % p->groups || (depthwise && p->out_c % p->in_c)) {
         return false;
     }
-    if (p->in_c % p->groups || p->out_c % p->groups || (depthwise && p->out_c % p->in_c)) {
-        return false;
-    }
-    uint64_t const depth = depthwise ? 1u : (uint64_t)p->in_c / p->groups;
-    uint64_t const filter = (uint64_t)p->kh * p->kw * depth;
-    if (filter > 65535u || !int8_range(p->act_min, p->act_max) || !int8_range(p->in_zp, p->in_zp) ||
-        !int8_range(p->out_zp, p->out_zp)) {
-        return false;
-    }
-    if (!reach_ok(p->out_h, p->stride_h, p->kh, p->dilation_h, p->in_h, p->pad_t) ||
-        !reach_ok(p->out_w, p->stride_w, p->kw, p->dilation_w, p->in_w, p->pad_l)) {
-        return false;
-    }
-    x->in0 = (uint64_t)p->in_h * p->in_w * p->in_c;
-    x->out = (uint64_t)p->out_h * p->out_w * p->out_c;
-    const uint32_t at[DHN_NEEDS] = {p->weight, p->bias, p->mult, p->shift};
-    return channels_ok(s, p, filter * p->out_c, p->out_c, at, fits, x);
+    uint32_t const filter = dhn_volume(p->kh, p->kw, depthwise ? 1u : (uint32_t)(p->in_c / p->groups));
+    x->in0 = dhn_volume(p->in_h, p->in_w, p->in_c);
+    x->out = dhn_volume(p->out_h, p->out_w, p->out_c);
+    channels(x, filter, p->out_c);
+    return filter <= 65535u && reach_ok(p->out_h, p->stride_h, p->kh, p->dilation_h, p->in_h, p->pad_t) &&
+           reach_ok(p->out_w, p->stride_w, p->kw, p->dilation_w, p->in_w, p->pad_l);
 }
 
-static bool gates_ok(uint32_t channels, uint32_t group)
+/* Counts the gates of one side, a byte each. */
+static bool gates_ok(uint32_t in_or_out_c, uint32_t group, extent_t *x)
 {
-    return group == 0u || channels % group == 0u;
-}
-
-/* Gates of both sides, a byte each. The first fields are a convolution's. */
-static bool conv_masked_ok(const dhn_space_t *s, const dhn_conv_masked_t *p, dhn_fits_fn *fits, extent_t *x)
-{
-    if ((p->in_group == 0u && p->out_group == 0u) || !gates_ok(p->in_c, p->in_group) ||
-        !gates_ok(p->out_c, p->out_group) || p->groups != 1u) {
-        return false;
+    if (group != 0u) {
+        x->in1 += in_or_out_c / group;
     }
-    x->in1 = (p->in_group ? (uint32_t)(p->in_c / p->in_group) : 0u) +
-             (p->out_group ? (uint32_t)(p->out_c / p->out_group) : 0u);
-    return conv_ok(s, (const void *)p, false, fits, x);
+    return group == 0u || in_or_out_c % group == 0u;
 }
 
-static bool fc_ok(const dhn_space_t *s, const dhn_fc_t *p, dhn_fits_fn *fits, extent_t *x)
+static bool gated_ok(const dhn_conv_masked_t *p, extent_t *x)
 {
-    x->in0 = (uint64_t)p->rows * p->in_c;
-    x->out = (uint64_t)p->rows * p->out_c;
-    const uint32_t at[DHN_NEEDS] = {p->weight, p->bias, p->mult, p->shift};
-    return p->rows && p->in_c && p->out_c && int8_range(p->act_min, p->act_max) && int8_range(p->in_zp, p->in_zp) &&
-           int8_range(p->out_zp, p->out_zp) && channels_ok(s, p, (uint64_t)p->in_c * p->out_c, p->out_c, at, fits, x);
+    return gates_ok(p->in_c, p->in_group, x) && gates_ok(p->out_c, p->out_group, x) && x->in1 != 0u && p->groups == 1u;
 }
 
 /* One past the last element that a strided walk over `shape` touches. */
-static uint64_t strided(const uint16_t shape[3], const uint32_t stride[3])
+static uint32_t strided(const uint16_t shape[3], const uint32_t stride[3])
 {
     uint64_t last = 0;
     for (int i = 0; i < 3; i++) {
         last += (uint64_t)(shape[i] - 1u) * stride[i]; /* 3 * 2^16 * 2^32 fits */
     }
-    return last + 1u;
+    return saturated(last + 1u);
 }
 
-static bool shape_ok(const uint16_t shape[3])
+static bool addends_ok(const dhn_binary_t *p)
 {
-    return shape[0] && shape[1] && shape[2];
+    return p->left_shift >= 0 && p->left_shift <= 20 && multiplier_ok(p->a_mult, p->a_shift) &&
+           multiplier_ok(p->b_mult, p->b_shift);
 }
 
-static bool binary_ok(const dhn_binary_t *p, bool add, extent_t *x)
+static bool binary_ok(const dhn_binary_t *p, extent_t *x)
 {
-    if (!shape_ok(p->shape) || !int8_range(p->act_min, p->act_max) || !int8_range(p->a_zp, p->a_zp) ||
-        !int8_range(p->b_zp, p->b_zp) || !int8_range(p->out_zp, p->out_zp) ||
-        !multiplier_ok(p->out_mult, p->out_shift)) {
-        return false;
-    }
-    if (add && (p->left_shift < 0 || p->left_shift > 20 || !multiplier_ok(p->a_mult, p->a_shift) ||
-                !multiplier_ok(p->b_mult, p->b_shift))) {
-        return false;
-    }
     x->in0 = strided(p->shape, p->a_stride);
     x->in1 = strided(p->shape, p->b_stride);
-    x->out = (uint64_t)p->shape[0] * p->shape[1] * p->shape[2];
-    return true;
+    x->out = dhn_volume(p->shape[0], p->shape[1], p->shape[2]);
+    return multiplier_ok(p->out_mult, p->out_shift);
 }
 
 /* Every window must hold a pixel, or an average would divide by zero. */
 static bool windows_hold(uint32_t out, uint32_t stride, uint32_t pad, uint32_t kernel, uint32_t in)
 {
-    return out && kernel && stride && in && pad < kernel && (uint64_t)(out - 1u) * stride < (uint64_t)in + pad;
+    return pad < kernel && (out - 1u) * stride < in + pad;
 }
 
 static bool pool_ok(const dhn_pool_t *p, extent_t *x)
 {
-    x->in0 = (uint64_t)p->in_h * p->in_w * p->c;
-    x->out = (uint64_t)p->out_h * p->out_w * p->c;
-    return p->c && int8_range(p->act_min, p->act_max) &&
-           windows_hold(p->out_h, p->stride_h, p->pad_t, p->kh, p->in_h) &&
+    x->in0 = dhn_volume(p->in_h, p->in_w, p->c);
+    x->out = dhn_volume(p->out_h, p->out_w, p->c);
+    return windows_hold(p->out_h, p->stride_h, p->pad_t, p->kh, p->in_h) &&
            windows_hold(p->out_w, p->stride_w, p->pad_l, p->kw, p->in_w);
 }
 
 static bool mean_ok(const dhn_mean_t *p, extent_t *x)
 {
-    x->in0 = (uint64_t)p->pixels * p->c;
+    x->in0 = saturated((uint64_t)p->pixels * p->c);
     x->out = p->c;
-    return p->pixels && p->pixels <= (1u << 23) && p->c && int8_range(p->in_zp, p->in_zp) &&
-           int8_range(p->out_zp, p->out_zp) && multiplier_ok(p->mult, p->shift);
+    return p->pixels != 0u && p->pixels <= (1u << 23) && p->c != 0u && multiplier_ok(p->mult, p->shift);
 }
 
-static bool softmax_ok(const dhn_space_t *s, const dhn_softmax_t *p, extent_t *x)
+static bool softmax_ok(const dhn_softmax_t *p, extent_t *x)
 {
-    x->in0 = x->out = (uint64_t)p->rows * p->c;
-    if (!p->rows || !p->c || p->c > 4096u || !constant(s, p->table, 256u * 4u)) {
-        return false;
+    x->in0 = x->out = (uint32_t)p->rows * p->c;
+    x->need.constant[0] = 256 * 4;
+    return p->c <= 4096u;
+}
+
+static void fc_needs(const dhn_fc_t *p, extent_t *x)
+{
+    x->in0 = (uint32_t)p->rows * p->in_c;
+    x->out = (uint32_t)p->rows * p->out_c;
+    channels(x, p->in_c, p->out_c);
+}
+
+static void copy_needs(const dhn_copy_t *p, extent_t *x)
+{
+    x->in0 = strided(p->shape, p->in_stride);
+    x->out = strided(p->shape, p->out_stride);
+}
+
+/* What remains: their records begin with the number of elements. */
+static void element_wise_needs(uint32_t op, const uint32_t *count, extent_t *x)
+{
+    x->out = *count;
+    if (op != DHN_OP_FILL) {
+        x->in0 = *count;
+        x->need.constant[0] = 256;
     }
-    /* The largest term is exp(0): without it the reciprocal would meet zero. */
-    const int32_t *const table = (const void *)(s->pack + p->table);
+    if (op == DHN_OP_ADD_TABLE) {
+        x->in1 = *count;
+        x->need.constant[0] = 256 * 4;
+    }
+}
+
+/* The operator's own rules; what its reference touches and needs. */
+DHN_APART static bool operator_ok(uint32_t op, const void *params, extent_t *x)
+{
+    switch (op) {
+    case DHN_OP_CONV_MASKED:
+        if (!gated_ok(params, x)) {
+            return false;
+        } /* fall through */
+    case DHN_OP_CONV:
+    case DHN_OP_DEPTHWISE: return conv_ok(params, op == DHN_OP_DEPTHWISE, x);
+    case DHN_OP_FC: fc_needs(params, x); return true;
+    case DHN_OP_ADD:
+        if (!addends_ok(params)) {
+            return false;
+        } /* fall through */
+    case DHN_OP_MUL: return binary_ok(params, x);
+    case DHN_OP_AVG_POOL:
+    case DHN_OP_MAX_POOL: return pool_ok(params, x);
+    case DHN_OP_MEAN: return mean_ok(params, x);
+    case DHN_OP_SOFTMAX: return softmax_ok(params, x);
+    case DHN_OP_COPY: copy_needs(params, x); return true;
+    default: element_wise_needs(op, params, x); return true;
+    }
+}
+
+static bool multipliers_ok(const int32_t *mult, const int8_t *shift, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        if (!multiplier_ok(mult[i], shift[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The largest term is exp(0): without it the reciprocal would meet zero. */
+static bool exponentials_ok(const int32_t *table)
+{
     for (uint32_t i = 0; i < 256u; i++) {
         if (table[i] < 0) {
             return false;
@@ -207,108 +242,61 @@ static bool softmax_ok(const dhn_space_t *s, const dhn_softmax_t *p, extent_t *x
     return table[0] == INT32_MAX;
 }
 
-static bool copy_ok(const dhn_copy_t *p, extent_t *x)
+/* Constants lie in the pack, at the offsets that the record has from `at` on, and those that are judged are sane. */
+static bool constants_ok(const dhn_space_t *s, uint32_t op, const uint32_t *at, const extent_t *x)
 {
-    if (!shape_ok(p->shape)) {
-        return false;
+    for (uint32_t i = 0; i < DHN_NEEDS; i++) {
+        uint32_t const bytes = saturated((uint64_t)x->need.constant[i]);
+        if (bytes != 0u &&
+            ((at[i] & 3u) != 0u || at[i] < sizeof(dhn_header_t) || !dhn_inside(at[i], bytes, s->pack_bytes))) {
+            return false;
+        }
     }
-    x->in0 = strided(p->shape, p->in_stride);
-    x->out = strided(p->shape, p->out_stride);
-    return true;
-}
-
-static uint32_t params_bytes(uint32_t op)
-{
-    static const uint8_t size[] = {
-        [DHN_OP_CONV] = sizeof(dhn_conv_t),
-        [DHN_OP_DEPTHWISE] = sizeof(dhn_conv_t),
-        [DHN_OP_FC] = sizeof(dhn_fc_t),
-        [DHN_OP_ADD] = sizeof(dhn_binary_t),
-        [DHN_OP_MUL] = sizeof(dhn_binary_t),
-        [DHN_OP_AVG_POOL] = sizeof(dhn_pool_t),
-        [DHN_OP_MAX_POOL] = sizeof(dhn_pool_t),
-        [DHN_OP_MEAN] = sizeof(dhn_mean_t),
-        [DHN_OP_LUT] = sizeof(dhn_lut_t),
-        [DHN_OP_SOFTMAX] = sizeof(dhn_softmax_t),
-        [DHN_OP_COPY] = sizeof(dhn_copy_t),
-        [DHN_OP_FILL] = sizeof(dhn_fill_t),
-        [DHN_OP_ADD_TABLE] = sizeof(dhn_add_table_t),
-        [DHN_OP_CONV_MASKED] = sizeof(dhn_conv_masked_t),
-    };
-    return (op < sizeof size) ? size[op] : 0u;
-}
-
-static bool params_ok(const dhn_space_t *s, uint32_t op, const void *params, dhn_fits_fn *fits, extent_t *x)
-{
-    switch (op) {
-    case DHN_OP_CONV: return conv_ok(s, params, false, fits, x);
-    case DHN_OP_DEPTHWISE: return conv_ok(s, params, true, fits, x);
-    case DHN_OP_CONV_MASKED: return conv_masked_ok(s, params, fits, x);
-    case DHN_OP_FC: return fc_ok(s, params, fits, x);
-    case DHN_OP_ADD: return binary_ok(params, true, x) && fits_plain(params, fits, x);
-    case DHN_OP_MUL: return binary_ok(params, false, x) && fits_plain(params, fits, x);
-    case DHN_OP_AVG_POOL:
-    case DHN_OP_MAX_POOL: return pool_ok(params, x) && fits_plain(params, fits, x);
-    case DHN_OP_MEAN: return mean_ok(params, x) && fits_plain(params, fits, x);
-    case DHN_OP_LUT: {
-        const dhn_lut_t *const p = params;
-        x->in0 = x->out = p->count;
-        return constant(s, p->table, 256u) && fits_plain(params, fits, x);
+    if (op == DHN_OP_SOFTMAX) {
+        return exponentials_ok((const void *)(s->pack + at[0]));
     }
-    case DHN_OP_SOFTMAX: return softmax_ok(s, params, x) && fits_plain(params, fits, x);
-    case DHN_OP_COPY: return copy_ok(params, x) && fits_plain(params, fits, x);
-    case DHN_OP_FILL: x->out = ((const dhn_fill_t *)params)->count; return fits_plain(params, fits, x);
-    case DHN_OP_ADD_TABLE: {
-        const dhn_add_table_t *const p = params;
-        x->in0 = x->in1 = x->out = p->count;
-        return constant(s, p->table, 256u * 4u) && fits_plain(params, fits, x);
+    if (x->need.constant[DHN_NEED_MULT] == 0) {
+        return true; /* multipliers, if any, lie in a table of the kernel's own, in which every number will do */
     }
-    default: return false;
-    }
-}
-
-static uint32_t op_of(const dhn_space_t *s, const dhn_instr_t *instr)
-{
-    return (uint32_t)s->kernel_ids[instr->kernel] >> 8;
+    return x->need.constant[DHN_NEED_SHIFT] != 0 &&
+           multipliers_ok((const void *)(s->pack + at[DHN_NEED_MULT]), (const int8_t *)(s->pack + at[DHN_NEED_SHIFT]),
+                          x->channels);
 }
 
 /* A kernel may keep places and pointers in its scratch: an operand over it would let data become addresses. */
-static bool scratch_is_apart(const dhn_instr_t *instr, uint32_t operand, uint64_t bytes)
+static bool operand_ok(const dhn_space_t *s, const dhn_instr_t *instr, uint32_t ref, uint32_t bytes)
 {
-    bool const elsewhere = (operand & DHN_REF_CONST) != 0u || bytes == 0u || instr->scratch_bytes == 0u;
-    return elsewhere || (uint64_t)operand + bytes <= instr->scratch ||
-           (uint64_t)instr->scratch + instr->scratch_bytes <= operand;
+    if ((ref & DHN_REF_CONST) != 0u) {
+        return dhn_inside(ref & ~DHN_REF_CONST, bytes, s->pack_bytes);
+    }
+    return dhn_inside(ref, bytes, s->arena_bytes) &&
+           (bytes == 0u || instr->scratch_bytes == 0u || ref + bytes <= instr->scratch ||
+            instr->scratch + instr->scratch_bytes <= ref);
 }
 
-static bool scratch_ok(const dhn_space_t *space, const dhn_instr_t *instr, const extent_t *x)
-{
-    return x->scratch >= 0 && x->scratch <= instr->scratch_bytes && (instr->scratch & 3u) == 0u &&
-           writable(space, instr->scratch, instr->scratch_bytes) && scratch_is_apart(instr, instr->in0, x->in0) &&
-           scratch_is_apart(instr, instr->in1, x->in1) && scratch_is_apart(instr, instr->out, x->out);
-}
-
-dhn_status_t dhn_verify_run(const dhn_space_t *space, const dhn_instr_t *instr)
+dhn_status_t dhn_verify_run(const dhn_space_t *space, const dhn_instr_t *instr, uint32_t *written)
 {
     if (instr->kernel >= space->kernel_count) {
         return DHN_ERR_KERNEL;
     }
-    uint32_t const op = op_of(space, instr);
-    uint32_t const need = params_bytes(op);
-    if (need == 0u || instr->bytes != sizeof *instr + ((need + 3u) & ~3u)) {
+    uint32_t const op = (uint32_t)space->kernel_ids[instr->kernel] >> 8;
+    if (op == 0u || op >= sizeof records / sizeof records[0]) {
         return DHN_ERR_PARAMS;
     }
-    extent_t x = {0, 0, 0, 0};
-    if (!params_ok(space, op, dhn_params(instr), space->entry[instr->kernel]->fits, &x)) {
+    const record_t *const r = &records[op];
+    const uint8_t *const params = dhn_params(instr);
+    dhn_fits_fn *const fits = space->entry[instr->kernel]->fits;
+    extent_t x;
+    memset(&x, 0, sizeof x);
+    if (instr->bytes != sizeof *instr + r->bytes || !record_ok(r, (const void *)params) ||
+        !operator_ok(op, params, &x) || (fits != NULL && !fits(params, &x.need)) ||
+        !constants_ok(space, op, (const void *)(params + r->constant), &x)) {
         return DHN_ERR_PARAMS;
     }
-    bool const inside = readable(space, instr->in0, x.in0) && readable(space, instr->in1, x.in1) &&
-                        writable(space, instr->out, x.out) && scratch_ok(space, instr, &x);
+    *written = x.out;
+    bool const inside = (instr->scratch & 3u) == 0u && saturated((uint64_t)x.need.scratch) <= instr->scratch_bytes &&
+                        dhn_inside(instr->scratch, instr->scratch_bytes, space->arena_bytes) &&
+                        operand_ok(space, instr, instr->in0, x.in0) && operand_ok(space, instr, instr->in1, x.in1) &&
+                        operand_ok(space, instr, instr->out, x.out) && (instr->out & DHN_REF_CONST) == 0u;
     return inside ? DHN_OK : DHN_ERR_BOUNDS;
-}
-
-uint64_t dhn_bytes_written(const dhn_space_t *space, const dhn_instr_t *instr)
-{
-    extent_t x = {0, 0, 0, 0};
-    (void)params_ok(space, op_of(space, instr), dhn_params(instr), space->entry[instr->kernel]->fits, &x);
-    return x.out;
 }
