@@ -15,12 +15,9 @@ static mbed::FlashIAP flash;
 mapped_flash_t mapped_flash_open()
 {
     if (flash.init() != 0)
-        return {nullptr, 0};
-    uint32_t const end = flash.get_flash_start() + flash.get_flash_size();
-    uint32_t const start = end - DHN_FLASH_BYTES;
-    bool const room = start >= FLASHIAP_APP_ROM_END_ADDR && flash.get_page_size() <= MAPPED_UNIT_MOST &&
-                      flash.get_sector_size(start) == DHN_FLASH_PAGE;
-    return {room ? reinterpret_cast<const uint8_t *>(start) : nullptr, flash.get_page_size()};
+        return {0, 0, 0, 0};
+    uint32_t const start = flash.get_flash_start() + flash.get_flash_size() - DHN_FLASH_BYTES;
+    return {start, FLASHIAP_APP_ROM_END_ADDR, flash.get_sector_size(start), flash.get_page_size()};
 }
 
 static uint32_t address_of(const uint8_t *at)

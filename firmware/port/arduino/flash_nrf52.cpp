@@ -9,17 +9,15 @@
 /* Of the cores' linker scripts. */
 extern "C" uint8_t __etext, __data_start__, __data_end__;
 
-/* Where the area ends. Adafruit's file system starts here (InternalFileSytem.cpp); other cores leave it free. */
-#ifndef DHN_FLASH_TOP
-#define DHN_FLASH_TOP 0xED000u
-#endif
+/* Adafruit's file system starts here (InternalFileSytem.cpp); other cores leave it free. */
+#define FLASH_TOP 0xED000u
 
 /* nRF52840 product specification 1.7, section 4.3.9. While Bluetooth's SoftDevice is enabled it owns this peripheral: then
  * these writes fault, and hooks must be pushed before it starts. */
 #define NVMC_READY (*reinterpret_cast<volatile uint32_t *>(0x4001E400u))
 #define NVMC_CONFIG (*reinterpret_cast<volatile uint32_t *>(0x4001E504u))
 #define NVMC_ERASEPAGE (*reinterpret_cast<volatile uint32_t *>(0x4001E508u))
-enum { NVMC_READ = 0, NVMC_WRITE = 1, NVMC_ERASE = 2, NVMC_WORD = 4 };
+enum { NVMC_READ = 0, NVMC_WRITE = 1, NVMC_ERASE = 2, NVMC_WORD = 4, NVMC_PAGE = 4096 };
 
 static void wait_until_ready()
 {
@@ -29,10 +27,9 @@ static void wait_until_ready()
 
 mapped_flash_t mapped_flash_open()
 {
-    uintptr_t const start = DHN_FLASH_TOP - DHN_FLASH_BYTES;
     uintptr_t const end =
         reinterpret_cast<uintptr_t>(&__etext) + static_cast<uintptr_t>(&__data_end__ - &__data_start__);
-    return {start >= end ? reinterpret_cast<const uint8_t *>(start) : nullptr, NVMC_WORD};
+    return {FLASH_TOP - DHN_FLASH_BYTES, end, NVMC_PAGE, NVMC_WORD};
 }
 
 int mapped_flash_erase(const uint8_t *page)

@@ -14,9 +14,8 @@ extern "C" uint8_t _FS_start, __flash_binary_end;
 
 mapped_flash_t mapped_flash_open()
 {
-    uintptr_t const start = reinterpret_cast<uintptr_t>(&_FS_start) - DHN_FLASH_BYTES;
-    bool const room = start >= reinterpret_cast<uintptr_t>(&__flash_binary_end);
-    return {room ? reinterpret_cast<const uint8_t *>(start) : nullptr, FLASH_PAGE_SIZE};
+    return {reinterpret_cast<uintptr_t>(&_FS_start) - DHN_FLASH_BYTES, reinterpret_cast<uintptr_t>(&__flash_binary_end),
+            FLASH_SECTOR_SIZE, FLASH_PAGE_SIZE};
 }
 
 /* The flash cannot be read while it changes: neither the other core nor an interrupt may run from it meanwhile. */

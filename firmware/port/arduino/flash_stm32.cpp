@@ -1,4 +1,4 @@
-/* Flash of STM32 F4, L4 and H7 for hooks, through ST's HAL: the last pages of the chip unless DHN_FLASH_BASE says where. */
+/* Flash of STM32 F4, L4 and H7 for hooks, through ST's HAL: the last pages of the chip. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "family.h"
 
@@ -12,10 +12,6 @@
 
 /* Of the core's linker scripts: where the start values of .data lie, and how many they are. */
 extern "C" uint8_t _sidata, _sdata, _edata;
-
-#ifndef DHN_FLASH_BASE
-#define DHN_FLASH_BASE (FLASH_END + 1u - DHN_FLASH_BYTES)
-#endif
 
 /* What one program writes: stm32f4xx_hal_flash.h, stm32l4xx_hal_flash.h, stm32h7xx_hal_flash.h. The latter two keep an
  * error-correcting code per unit: what is not erased takes zeros at most (L4), or nothing (H7). */
@@ -32,10 +28,8 @@ enum : uint32_t { PROGRAM_BYTES = 32, ERASE_BYTES = FLASH_SECTOR_SIZE };
 
 mapped_flash_t mapped_flash_open()
 {
-    uintptr_t const start = DHN_FLASH_BASE;
     uintptr_t const end = reinterpret_cast<uintptr_t>(&_sidata) + static_cast<uintptr_t>(&_edata - &_sdata);
-    bool const room = start >= end && start % ERASE_BYTES == 0 && DHN_FLASH_PAGE == ERASE_BYTES;
-    return {room ? reinterpret_cast<const uint8_t *>(start) : nullptr, PROGRAM_BYTES};
+    return {FLASH_END + 1u - DHN_FLASH_BYTES, end, ERASE_BYTES, PROGRAM_BYTES};
 }
 
 static uint32_t address_of(const uint8_t *at)

@@ -22,9 +22,8 @@ extern "C" unsigned long _flashimagelen; /* its address is the program's size (i
 
 mapped_flash_t mapped_flash_open()
 {
-    uintptr_t const start = FLASH_TOP - DHN_FLASH_BYTES;
-    bool const room = start >= FLASH_BOTTOM + reinterpret_cast<uintptr_t>(&_flashimagelen);
-    return {room ? reinterpret_cast<const uint8_t *>(start) : nullptr, MAPPED_UNIT_MOST};
+    return {FLASH_TOP - DHN_FLASH_BYTES, FLASH_BOTTOM + reinterpret_cast<uintptr_t>(&_flashimagelen), 4096,
+            MAPPED_UNIT_MOST};
 }
 
 int mapped_flash_erase(const uint8_t *page)

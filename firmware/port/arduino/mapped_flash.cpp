@@ -10,11 +10,23 @@
 
 #if defined(FAMILY_HAS_MAPPED_FLASH)
 
-static mapped_flash_t area;
+static struct {
+    const uint8_t *memory; /* NULL: hooks cannot be kept */
+    uint32_t unit;
+} area;
 
+/* Rather no hooks than a damaged program, or an erase that takes more than it should. */
 void flash_start(void)
 {
-    area = mapped_flash_open();
+    mapped_flash_t const flash = mapped_flash_open();
+#ifdef DHN_FLASH_BASE
+    uintptr_t const start = DHN_FLASH_BASE;
+#else
+    uintptr_t const start = flash.otherwise;
+#endif
+    bool const room = start >= flash.free_from && flash.page == DHN_FLASH_PAGE && start % DHN_FLASH_PAGE == 0;
+    area.memory = room && flash.unit <= MAPPED_UNIT_MOST ? reinterpret_cast<const uint8_t *>(start) : nullptr;
+    area.unit = flash.unit;
 }
 
 uint32_t hal_flash_bytes(void)

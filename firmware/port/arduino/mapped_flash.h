@@ -15,17 +15,18 @@
 
 enum { MAPPED_UNIT_MOST = 256 };
 
-/* The area, DHN_FLASH_BYTES of it; `unit`: what one program writes, in bytes, at multiples of it. */
 typedef struct {
-    const uint8_t *memory; /* NULL: there is no room for the area beside the program */
-    uint32_t unit;
+    uintptr_t otherwise; /* where the area starts, as an address, if DHN_FLASH_BASE does not say */
+    uintptr_t free_from; /* where the program that runs ends */
+    uint32_t page;       /* what one erase clears */
+    uint32_t unit;       /* what one program writes, at multiples of it */
 } mapped_flash_t;
 
-/* Called once. The area must not hold anything of the program that runs. */
+/* Called once. A page of 0 bytes: this chip's flash cannot be used. */
 mapped_flash_t mapped_flash_open();
 
-/* One page of DHN_FLASH_PAGE bytes, and one unit. 0, or negative where the hardware reports a failure. The memory shows
- * the new content afterwards. */
+/* One page, and one unit. 0, or negative where the hardware reports a failure. The memory shows the new content
+ * afterwards. */
 int mapped_flash_erase(const uint8_t *page);
 int mapped_flash_program(const uint8_t *at, const uint8_t *unit);
 

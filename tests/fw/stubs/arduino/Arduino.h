@@ -65,6 +65,7 @@ class EspClass
   public:
     void restart();
     uint8_t getCpuFreqMHz();
+    uint32_t getSketchSize();
     bool flashEraseSector(uint32_t sector);
     bool flashWrite(uint32_t offset, uint32_t *data, size_t size);
     bool flashRead(uint32_t offset, uint32_t *data, size_t size);
