@@ -5,6 +5,10 @@
 
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* Tensors are int8, laid out (height, width, channel) with the channel innermost. A structure below is at the same time
  * the record in the pack: fields are ordered so that no padding arises, and `weight`, `bias`, `mult`, `shift` and
  * `table` are byte offsets from the start of the pack that holds the record (multiples of 4).
@@ -196,5 +200,9 @@ dhn_kernel_fn dhn_lut_s8__ref;
 dhn_kernel_fn dhn_softmax_s8__ref;
 dhn_kernel_fn dhn_copy_s8__ref;
 dhn_kernel_fn dhn_fill_s8__ref;
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

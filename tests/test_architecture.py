@@ -25,7 +25,7 @@ ORDER = [
     "plan", "plan_validator", "lower", "memory", "schedule", "patch", "variants", "selections", "strategy",
     "pack", "unpack", "hook_programs", "bundle", "inspection", "cost", "poison",
     "twin", "precision", "optable",
-    "link_map", "source_set", "firmware_build", "mpy_native", "micropython",
+    "link_map", "source_set", "firmware_build", "mpy_native", "micropython", "library",
     "framing", "samples", "sample_stream", "ports", "link", "board_client", "board_session",
     "hook_slots", "esp_partitions", "esp_tool", "esp_flash",
     "kernel_rig", "cycles", "latency_grid", "latency_terms", "latency_fit",

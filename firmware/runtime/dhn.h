@@ -9,6 +9,10 @@
 #include "dhn_format.h"
 #include "dhn_kernels.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* Most kernels that one pack may name. Costs one pointer each in dhn_model_t, twice. */
 #ifndef DHN_MAX_KERNELS
 #define DHN_MAX_KERNELS 32
@@ -130,5 +134,9 @@ const char *dhn_error(dhn_status_t status);
 
 /* CRC-32 (IEEE 802.3, reflected) of `bytes` at `data`, continuing from `crc` (start with 0). */
 uint32_t dhn_crc32(uint32_t crc, const void *data, uint32_t bytes);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

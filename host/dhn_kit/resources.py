@@ -8,7 +8,7 @@ from typing import Literal
 
 from dhn_kit.errors import DhnError
 
-Kind = Literal["mcu_kernels", "firmware", "templates", "boards", "zoo", "cmake", "CMakeLists.txt"]
+Kind = Literal["mcu_kernels", "firmware", "templates", "boards", "zoo", "cmake", "CMakeLists.txt", "LICENSE"]
 
 PACKAGE = Path(__file__).resolve().parent
 
