@@ -180,7 +180,7 @@ def test_a_pack_for_other_kernels_is_refused() -> None:
     main = pack(residual_net()[0], "armv7em")
     with pytest.raises(DhnError, match="'armv6m' does not have; pack the network again for 'portable'"):
         module_kernels("armv6m", main.data)
-    assert set(TARGETS) == {"x64", "armv6m", "armv7m", "armv7emsp", "rv32imc"}
+    assert set(TARGETS) == {"x64", "armv6m", "armv7m", "armv7emsp", "rv32imc", "xtensa", "xtensawin"}
 
 
 def test_samples_are_records_as_the_link_protocol_has_them(device: Device) -> None:

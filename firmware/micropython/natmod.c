@@ -14,6 +14,7 @@ typedef struct {
     const void *type;
     uint32_t signature; /* least arguments << 17 | most arguments << 1 | keywords */
     module_fn *call;
+    const void *keep; /* nothing else on MicroPython's heap points to the module's constants: not to be collected */
 } natmod_function_t;
 
 void *memset(void *to, int value, size_t bytes)
@@ -49,6 +50,7 @@ static void publish(uint16_t name, uint32_t arguments, module_fn *call)
     function->type = natmod_words.table[NATMOD_TYPE_FUN_VAR];
     function->signature = arguments << 17 | arguments << 1;
     function->call = call;
+    function->keep = natmod_keep;
     NATMOD_CALL(NATMOD_STORE_GLOBAL, natmod_store_global)(name, function);
 }
 

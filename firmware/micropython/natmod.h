@@ -42,6 +42,9 @@ typedef struct {
 } natmod_words_t;
 extern const natmod_words_t natmod_words;
 
+/* Start of the memory that holds the module's constants (natmod.ld). */
+extern const uint32_t natmod_keep[];
+
 /* An entry of the table as a function; the union is how C99 turns a data pointer into one. */
 #define NATMOD_CALL(index, type)                                                                                       \
     (((union {                                                                                                         \

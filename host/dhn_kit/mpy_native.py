@@ -19,12 +19,16 @@ from dhn_kit.source_set import library_sources, pack_kernels, registry_source
 
 #: Version and native sub-version of the format (MicroPython 1.23 and later), and bits of its small integers.
 VERSION, SUB_VERSION, SMALL_INT_BITS = 6, 3, 31
-#: Code that is relocated, as a kind of function and as a flag of it.
-KIND_NATIVE, FLAG_RELOCATED = 2, 0x10
-#: What an address in the code counts from: the code itself, the table of names, the table of functions.
-BASE_TEXT, BASE_NAMES, BASE_TABLE, END_OF_RELOCATIONS = 0, 6, 8, 0xFF
+#: Code that is relocated, as a kind of function and as a flag of it; constants apart from the code as a flag.
+KIND_NATIVE, FLAG_RELOCATED, FLAG_CONSTANTS = 2, 0x10, 0x20
+#: What an address counts from: the code, the constants apart from it, the table of names, the table of functions.
+BASE_TEXT, BASE_CONSTANTS, BASE_NAMES, BASE_TABLE, END_OF_RELOCATIONS = 0, 2, 6, 8, 0xFF
 #: Holds the addresses of the tables, in this order.
 WORDS, WORD_BASES = "natmod_words", (BASE_TABLE, BASE_NAMES)
+#: Where the constants start that are apart from the code.
+CONSTANTS = "natmod_keep"
+#: Below the home folder: where PlatformIO and ESP-IDF put Espressif's compilers, which are on nobody's PATH.
+ESPRESSIF = (".platformio/packages/toolchain-xtensa-esp*/bin", ".espressif/tools/xtensa-esp*-elf/*/*/bin")
 
 _FLAGS = (
     "-std=c99", "-O2", "-fwrapv", "-fPIC", "-fno-common", "-fno-stack-protector",
@@ -37,7 +41,7 @@ _FLAGS = (
 @dataclass(frozen=True)
 class Target:
     """``number`` is the format's of the architecture, ``kernels`` the folder whose packs run there. ``absolute`` is the
-    relocation of a pointer; ``relative`` those that the linker has finished."""
+    relocation of a pointer; ``relative`` those that the linker has finished; ``script`` the linker's."""
 
     number: int
     compiler: str
@@ -46,10 +50,14 @@ class Target:
     word: int
     absolute: int
     relative: frozenset[int] = field(repr=False)
+    script: str = "natmod.ld"
 
 
 _ARM = frozenset({0, 3, 10, 24, 25, 30, 40, 42, 49, 50, 51, 102, 103})
 _RISCV = frozenset({0, 16, 17, 18, 19, 23, 24, 25, *range(33, 41), 43, 44, 45, 51, *range(52, 58)})
+
+
+_XTENSA = frozenset({0, 11, 12, 20, *range(17, 20), *range(57, 63)})
 
 
 _RISCV_FLAGS = ("--specs=picolibc.specs", "-march=rv32imc", "-mabi=ilp32", "-mcmodel=medany", "-Wl,--no-relax")
@@ -57,6 +65,14 @@ _RISCV_FLAGS = ("--specs=picolibc.specs", "-march=rv32imc", "-mabi=ilp32", "-mcm
 
 def _thumb(number: int, kernels: str, *flags: str) -> Target:
     return Target(number, "arm-none-eabi-gcc", ("-mthumb", *flags), kernels, 4, 2, _ARM)
+
+
+def _xtensa(number: int, compiler: str, *flags: str) -> Target:
+    """Its literals are pointers already, position-independent code would only add calls through more of them. A
+    compiler without a C library finds string.h and the arithmetic of 64 bits in a port of ours."""
+    port = resources.path("firmware") / "port" / "xtensa_sim"
+    all_flags = ("-fno-pic", "-Wl,--no-relax", "-idirafter", str(port / "libc"), str(port / "arith.c"), *flags)
+    return Target(number, compiler, all_flags, "xtensa", 4, 1, _XTENSA, "natmod_xtensa.ld")
 
 
 #: By MicroPython's name of the architecture.
@@ -69,32 +85,37 @@ TARGETS = {
         11, "riscv64-unknown-elf-gcc", _RISCV_FLAGS,
         "portable", 4, 1, _RISCV,
     ),
+    "xtensa": _xtensa(9, "xtensa-lx106-elf-gcc"),
+    "xtensawin": _xtensa(10, "xtensa-esp32-elf-gcc"),
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class NativeModule:
-    """``code`` starts with the entry; ``relocations`` are (offset, base) of the words to which the loader adds one."""
+    """``code`` starts with the entry; ``constants`` are those that the loader keeps apart from it. ``relocations`` are
+    (whether in the constants, offset, base) of the words to which the loader adds one."""
 
     code: bytes
-    relocations: list[tuple[int, int]]
+    constants: bytes
+    relocations: list[tuple[bool, int, int]]
 
     def to_mpy(self, target: Target) -> bytes:
         """The file, as MicroPython documents it (reference/mpyfiles)."""
         head = bytes((ord("M"), VERSION, target.number << 2 | SUB_VERSION, SMALL_INT_BITS))
         names = ["_dhn", *function_names()]
         table = b"".join(_uint(len(name) << 1) + name.encode() + b"\0" for name in names)
-        code = _uint(len(self.code) << 3 | KIND_NATIVE) + self.code + _uint(FLAG_RELOCATED)
-        return head + _uint(len(names)) + _uint(0) + table + code + self._relocation_bytes(target.word)
+        code = _uint(len(self.code) << 3 | KIND_NATIVE) + self.code
+        apart = _uint(len(self.constants)) + self.constants if self.constants else b""
+        flags = _uint(FLAG_RELOCATED | (FLAG_CONSTANTS if apart else 0))
+        return head + _uint(len(names)) + _uint(0) + table + code + flags + apart + self._relocation_bytes(target.word)
 
     def _relocation_bytes(self, word: int) -> bytes:
         """One entry per word, its place in words; bit 0 of the first byte says that a place follows."""
         out = bytearray()
-        for offset, base in sorted(self.relocations):
+        for in_constants, offset, base in sorted(self.relocations):
             if offset % word:
                 raise DhnError(f"a pointer at 0x{offset:x} of the module is not aligned: a bug, please report it")
-            code = base << 1 if base == BASE_TEXT else base
-            out += bytes((code << 1 | 1,)) + _uint(offset // word << 1)
+            out += bytes((base << 1 | 1,)) + _uint(offset // word << 1 | in_constants)
         return bytes((*out, END_OF_RELOCATIONS))
 
 
@@ -137,9 +158,7 @@ def _target(arch: str) -> Target:
 
 
 def _link(target: Target, kernels: Sequence[Kernel], out_dir: Path) -> Path:
-    if shutil.which(target.compiler) is None:
-        package = COMPILER_PACKAGES.get(target.compiler, target.compiler)
-        raise DhnError(f"compiler {target.compiler} is missing; install it with 'apt-get install {package}'")
+    compiler = _compiler(target)
     out_dir.mkdir(parents=True, exist_ok=True)
     registry, elf = out_dir / "module_registry.c", out_dir / "_dhn.elf"
     registry.write_text(module_registry(kernels))
@@ -152,27 +171,66 @@ def _link(target: Target, kernels: Sequence[Kernel], out_dir: Path) -> Path:
         registry,
     ]
     includes = [f"-I{p}" for p in (here, firmware / "runtime", folder)]
-    command = [target.compiler, *_FLAGS, *target.flags, *includes, "-include", str(here / "hidden.h")]
-    command += [*map(str, sources), "-T", str(here / "natmod.ld"), "-lgcc", "-o", str(elf)]
+    command = [compiler, *_FLAGS, *target.flags, *includes, "-include", str(here / "hidden.h")]
+    command += [*map(str, sources), "-T", str(here / target.script), "-lgcc", "-o", str(elf)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise DhnError(f"the MicroPython module does not build: {first_error(done.stderr)}")
     return elf
 
 
+def _compiler(target: Target) -> str:
+    """DhnError where it is neither on PATH nor where Espressif's tools put it."""
+    if found := shutil.which(target.compiler):
+        return found
+    if target.compiler in COMPILER_PACKAGES:
+        package = COMPILER_PACKAGES[target.compiler]
+        raise DhnError(f"compiler {target.compiler} is missing; install it with 'apt-get install {package}'")
+    for folder in ESPRESSIF:
+        if lying := sorted(Path.home().glob(f"{folder}/{target.compiler}")):
+            return str(lying[-1])
+    raise DhnError(
+        f"compiler {target.compiler} is neither on PATH nor in ~/.platformio or ~/.espressif; install it with "
+        "'pio pkg install -g -t platformio/toolchain-xtensa-esp32', or build MicroPython with the sources of "
+        "'dhn-kit export --as micropython-c'"
+    )
+
+
 def _module(elf: Elf, target: Target) -> NativeModule:
     """DhnError where the code holds an address that the loader cannot correct."""
-    code = elf.section(".text")
     if elf.section(".got").strip(b"\0"):
         raise DhnError("the MicroPython module needs a table of addresses; compile every source with hidden symbols")
+    parts = (bytearray(elf.section(".text")), bytearray(elf.section(".rodata")))
+    apart = elf.symbols[CONSTANTS] if parts[True] else 1 << 8 * target.word  # nothing is that far
+    relocations = []
+    for at, base in _pointers(elf, target).items():
+        in_constants = at >= apart
+        offset = at - apart if in_constants else at
+        if base == BASE_TEXT:
+            base = _count_from(apart, parts[in_constants], slice(offset, offset + target.word))
+        relocations.append((in_constants, offset, base))
+    return NativeModule(bytes(parts[False]), bytes(parts[True]), relocations)
+
+
+def _pointers(elf: Elf, target: Target) -> dict[int, int]:
+    """Addresses of all words to which the loader adds a base, and which."""
     words = elf.symbols[WORDS]
-    relocations = [(words + i * target.word, base) for i, base in enumerate(WORD_BASES)]
-    for offset, kind in elf.relocations(".text"):
+    found = {words + i * target.word: base for i, base in enumerate(WORD_BASES)}
+    for at, kind in (*elf.relocations(".text"), *elf.relocations(".rodata")):
         if kind == target.absolute:
-            relocations.append((offset, BASE_TEXT))
+            found.setdefault(at, BASE_TEXT)
         elif kind not in target.relative:
-            raise DhnError(f"the MicroPython module has relocation {kind} at 0x{offset:x}, which cannot be moved")
-    return NativeModule(code, relocations)
+            raise DhnError(f"the MicroPython module has relocation {kind} at 0x{at:x}, which cannot be moved")
+    return found
+
+
+def _count_from(apart: int, part: bytearray, word: slice) -> int:
+    """What a pointer counts from; one into the constants, which the linker put at ``apart``, counts from there then."""
+    value = int.from_bytes(part[word], "little")
+    if value < apart:
+        return BASE_TEXT
+    part[word] = (value - apart).to_bytes(word.stop - word.start, "little")
+    return BASE_CONSTANTS
 
 
 class Elf:

@@ -38,6 +38,27 @@ static void stop(void)
     for (;;) {
     }
 }
+#elif defined(__xtensa__)
+static void sim_call(uint32_t number, uint32_t first, const void *second, uint32_t third)
+{
+    register uint32_t a2 __asm__("a2") = number;
+    register uint32_t a3 __asm__("a3") = first;
+    register const void *a4 __asm__("a4") = second;
+    register uint32_t a5 __asm__("a5") = third;
+    __asm__ volatile("simcall" : "+r"(a2), "+r"(a3) : "r"(a4), "r"(a5) : "memory");
+}
+
+static void put_char(char c)
+{
+    sim_call(4, 1, &c, 1); /* write to standard output */
+}
+
+static void stop(void)
+{
+    sim_call(1, 0, NULL, 0); /* exit */
+    for (;;) {
+    }
+}
 #else
 static void put_char(char c)
 {
@@ -125,14 +146,13 @@ static uint32_t take_uint(void)
     return value;
 }
 
-static void relocate(uintptr_t text)
+/* `constants` are those that lie apart from the code. */
+static void relocate(uintptr_t text, uintptr_t constants)
 {
-    uint32_t at = 0;
-    for (uint8_t code; (code = *cursor++) != 0xFF; at++) {
-        if (code & 1)
-            at = take_uint() >> 1;
-        uintptr_t base = code >> 1 == 0 ? text : code >> 1 == 6 ? (uintptr_t)names : (uintptr_t)table;
-        ((uintptr_t *)text)[at] += base;
+    for (uint8_t code; (code = *cursor++) != 0xFF;) {
+        const uintptr_t bases[] = {text, constants, 0, (uintptr_t)names, (uintptr_t)table};
+        uint32_t at = take_uint();
+        ((uintptr_t *)(at & 1 ? constants : text))[at >> 1] += bases[code >> 2];
     }
 }
 
@@ -147,8 +167,14 @@ static uintptr_t load_module(void)
     uintptr_t text = (uintptr_t)take(NULL, bytes, 0);
     move((void *)text, cursor, bytes);
     cursor += bytes;
-    (void)take_uint(); /* flags */
-    relocate(text);
+    uintptr_t constants = 0;
+    if (take_uint() & 0x20) {
+        bytes = take_uint();
+        constants = (uintptr_t)take(NULL, bytes, 0);
+        move((void *)constants, cursor, bytes);
+        cursor += bytes;
+    }
+    relocate(text, constants);
     return text;
 }
 
@@ -224,6 +250,65 @@ void reset(void)
 }
 __attribute__((section(".start"), used)) static const void *const vectors[4] = {stack_top, (const void *)reset,
                                                                                 (const void *)stop, (const void *)stop};
+#elif defined(__xtensa__)
+/* Vectors of QEMU's DE212 where they are after a reset, for windows of eight registers as the architecture's reference
+ * manual has them. The LX106 has no windows and no use for them. */
+__asm__(".section .rom, \"ax\"\n"
+        "    j 1f\n"
+        "    .literal_position\n"
+        "    .align 4\n"
+        "1:  movi a0, reset\n"
+        "    jx a0\n"
+        "    .section .start, \"ax\"\n"
+#if defined(__XTENSA_WINDOWED_ABI__)
+        "    .org 0x80\n" /* overflow */
+        "    s32e a0, a9, -16\n"
+        "    l32e a0, a1, -12\n"
+        "    s32e a1, a9, -12\n"
+        "    s32e a2, a9, -8\n"
+        "    s32e a3, a9, -4\n"
+        "    s32e a4, a0, -32\n"
+        "    s32e a5, a0, -28\n"
+        "    s32e a6, a0, -24\n"
+        "    s32e a7, a0, -20\n"
+        "    rfwo\n"
+        "    .org 0xC0\n" /* underflow */
+        "    l32e a0, a9, -16\n"
+        "    l32e a1, a9, -12\n"
+        "    l32e a2, a9, -8\n"
+        "    l32e a7, a1, -12\n"
+        "    l32e a3, a9, -4\n"
+        "    l32e a4, a7, -32\n"
+        "    l32e a5, a7, -28\n"
+        "    l32e a6, a7, -24\n"
+        "    l32e a7, a7, -20\n"
+        "    rfwu\n"
+        "    .org 0x200\n"
+        "    .literal_position\n"
+        "    .align 4\n"
+        "reset:\n"
+        "    movi a0, 0\n"
+        "    wsr a0, windowbase\n"
+        "    rsync\n"
+        "    movi a0, 1\n"
+        "    wsr a0, windowstart\n"
+        "    rsync\n"
+        "    movi a0, 0x40000\n" /* windows on, no exception, no interrupt masked */
+        "    wsr a0, ps\n"
+        "    rsync\n"
+        "    movi a2, stack_top\n" /* what a caller's stack pointer would be, for the overflow of this window */
+        "    addi a1, a2, -64\n"
+        "    addi a3, a1, -16\n"
+        "    s32i a2, a3, 4\n"
+        "    call8 main\n"
+#else
+        "    .literal_position\n"
+        "    .align 4\n"
+        "reset:\n"
+        "    movi a1, stack_top\n"
+        "    call0 main\n"
+#endif
+        "    .text\n");
 #else
 __attribute__((section(".start"), naked, used)) void reset(void)
 {

@@ -29,7 +29,9 @@ def export(
     arch: Annotated[
         str | None,
         typer.Option(
-            "--arch", metavar="ARCH", help="Of MicroPython: x64, armv6m, armv7m, armv7emsp (default) or rv32imc."
+            "--arch",
+            metavar="ARCH",
+            help="Of MicroPython: x64, armv6m, armv7m, armv7emsp (default), rv32imc, xtensa or xtensawin.",
         ),
     ] = None,
     output: Annotated[
