@@ -27,7 +27,7 @@ ORDER = [
     "twin", "precision", "optable",
     "link_map", "source_set", "firmware_build", "mpy_native", "micropython", "library",
     "framing", "samples", "sample_stream", "ports", "link", "board_client", "board_session",
-    "hook_slots", "esp_partitions", "esp_tool", "esp_flash",
+    "hook_slots", "esp_partitions", "esp_tool", "esp_flash", "platformio_project", "platformio_build",
     "kernel_rig", "cycles", "latency_grid", "latency_terms", "latency_fit",
     "store",
     "datasets", "streams", "risk", "train", "report",

@@ -7,11 +7,13 @@
 
 #include "dhn.h"
 
-/* The section of model_pack. A framework's linker script knows its own names: .rodata, and on Teensy 4, which copies that to
- * RAM, .progmem. */
+/* The section of model_pack. A framework's linker script knows its own names: .rodata, and others on Teensy 4 and ESP8266, which
+ * copy that to RAM. */
 #ifndef MODEL_WEIGHTS
 #if defined(__IMXRT1062__)
 #define MODEL_WEIGHTS ".progmem.dhn_weights"
+#elif defined(ARDUINO_ARCH_ESP8266)
+#define MODEL_WEIGHTS ".irom.text.dhn_weights"
 #elif defined(ARDUINO) || defined(ESP_PLATFORM)
 #define MODEL_WEIGHTS ".rodata.dhn_weights"
 #else

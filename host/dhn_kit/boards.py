@@ -45,8 +45,9 @@ class Memory:
 
 @dataclass(frozen=True)
 class HookFlash:
-    """Erasable memory for hook bundles; ``slots`` are addresses, one for each of the two slots. ``unit_bytes`` is what
-    one program writes, where that is more than the 8 bytes of firmware/port/hal.h."""
+    """Erasable memory for hook bundles; ``slots`` are addresses, one for each of the two slots; without any, the port
+    finds a place or there is none. ``unit_bytes`` is what one program writes, where that is more than the 8 bytes of
+    firmware/port/hal.h."""
 
     base: int
     bytes: int
@@ -82,13 +83,14 @@ class Emulator:
 
 @dataclass(frozen=True)
 class PlatformIO:
-    """What a project for the board says in platformio.ini; ``options`` are further lines of it. ``upload_protocol``
-    empty: the platform's default."""
+    """What a project for the board says in platformio.ini. ``upload_protocol`` empty: the platform's default.
+    ``defines`` are macros (NAME=VALUE) that the port needs here beyond the usual, ``options`` further lines."""
 
     platform: str
     board: str
     framework: str
     upload_protocol: str
+    defines: tuple[str, ...]
     options: tuple[str, ...]
 
 

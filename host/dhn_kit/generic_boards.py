@@ -25,17 +25,17 @@ from dhn_kit.boards import (
 from dhn_kit.errors import DhnError
 from dhn_kit.platformio_run import run_pio
 
-#: Where hooks are kept on a board of which nobody wrote down more: RAM of the program, lost with the power.
-_RAM_SLOT, _RAM_PAGE = 8192, 1024
-#: What the firmware needs in RAM beside slots and arena, at least.
+#: What the firmware needs in RAM beside the arena, at least.
 _KEPT_BYTES = 16384
+#: The Arduino core's buffer must hold a frame of the link.
+_DEFINES = {"stm32": ("SERIAL_RX_BUFFER_SIZE=2048",)}
 
 
 @dataclass(frozen=True)
 class _Family:
     """What a core name of PlatformIO's board definitions (``cpu``, or the ``mcu`` of an Espressif chip) stands for.
 
-    ``like`` is the board file whose partitions a chip with the same flash layout copies; empty: slots in RAM.
+    ``like`` is the board file whose partitions a chip with the same flash layout copies.
     """
 
     flavour: str
@@ -100,7 +100,8 @@ def _installed() -> dict[str, dict[str, Any]]:
 def generic_board(found: dict[str, Any]) -> Board:
     """A board from an entry of ``pio boards --json-output``: id, name, mcu, fcpu, ram, rom, platform and frameworks.
 
-    Hooks are kept in partitions on Espressif's larger chips, in RAM elsewhere. DhnError: no kernels for its core.
+    Hooks are kept in partitions on Espressif's larger chips, elsewhere where the port finds a place.
+    DhnError: no kernels for its core.
     """
     name, mcu = str(found["id"]), str(found["mcu"]).lower()
     family = _family(mcu)
@@ -118,12 +119,12 @@ def generic_board(found: dict[str, Any]) -> Board:
         flavour=family.flavour,
         latency=family.latency,
         core=Core(mcu, family.compiler, family.flags, "platformio"),
-        memory=Memory(rom, ram, max(0, ram - 2 * _RAM_SLOT - _KEPT_BYTES) // 16 * 16),
-        hook_flash=HookFlash(0, 2 * _RAM_SLOT, _RAM_PAGE, _RAM_SLOT, (0, _RAM_SLOT), None),
+        memory=Memory(rom, ram, max(0, ram - _KEPT_BYTES) // 16 * 16),
+        hook_flash=HookFlash(0, 0, 0, 0, (), None),
         link=Link("serial", 115200),
         timer=Timer(int(found["fcpu"]), 0),
         emulator=None,
-        platformio=PlatformIO(str(found["platform"]), name, "arduino", "", ()),
+        platformio=PlatformIO(str(found["platform"]), name, "arduino", "", _DEFINES.get(mcu[:5], ()), ()),
         esp=None,
     )
     return _with_partitions(board, family.like, mcu, rom) if family.like else board

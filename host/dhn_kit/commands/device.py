@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from dhn_kit.commands import console, direct, options
+from dhn_kit.commands import console, direct, options, projects
 from dhn_kit.commands.inputs import (
     is_pack,
     load_hooks,
@@ -180,23 +180,41 @@ def build(
     sample_bytes: Annotated[
         int, typer.Option("--sample-bytes", min=1024, max=2**20, help="RAM for samples that wait for the line.")
     ] = 8192,
+    framework: Annotated[
+        str | None,
+        typer.Option("--framework", help="Real boards: arduino, or espidf on an ESP32. Default: that of the board."),
+    ] = None,
+    no_compile: Annotated[
+        bool, typer.Option("--no-compile", help="Real boards: write the PlatformIO project and leave it at that.")
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Build the firmware for a board, with the network in it.
 
+    For a real board FOLDER becomes a PlatformIO project, which may be edited: what you change in it is kept when it is
+    written again.
+
     \b
     Examples:
       dhn-kit build model.dhn --board qemu-cortex-m4 -o build/m4
+      dhn-kit build model.dhn --board esp32 -o build/esp32
+      dhn-kit build model.dhn --board esp32s3 --framework espidf --no-compile -o my-project
       dhn-kit build model.onnx --calib calib.npz --board posix
     """
     from dhn_kit.playback import firmware_of
 
     target = load_target(board)
+    if target.platformio is None and (framework or no_compile):
+        raise DhnError(f"{target.name} is built without PlatformIO; leave out --framework and --no-compile")
     packed = load_packed(network, target, calib, method)
+    if target.platformio is not None:
+        project = projects.write(packed, target, output, framework, sample_bytes)
+        _note(packed, target, output)
+        projects.show_built(packed, project, not no_compile, json)
+        return
     with console.busy(f"building firmware for {target.name}"):
         image = firmware_of(packed, target, output, sample_bytes)
-        packed.save(output / PACK_FILE)
-        (output / BOARD_FILE).write_text(target.name + "\n")
+        _note(packed, target, output)
     result = {
         "elf": str(image.elf),
         "board": target.name,
@@ -216,6 +234,12 @@ def build(
         f"RAM {image.ram_bytes:,} bytes with an arena of {packed.arena_bytes:,}, {image.sample_bytes:,} for samples "
         f"and {image.state_bytes:,} for link, sampler, drift monitor and environment"
     )
+
+
+def _note(packed: Pack, target: Board, folder: Path) -> None:
+    """For 'flash'."""
+    packed.save(folder / PACK_FILE)
+    (folder / BOARD_FILE).write_text(target.name + "\n")
 
 
 def flash(
@@ -241,8 +265,9 @@ def flash(
 ) -> None:
     """Write the firmware to a board, or start it on an emulated one.
 
-    With --hooks the firmware stays, and needs not even run where the board is an ESP32: the bundle is written into the
-    slot that is not in use, as if it had been pushed and confirmed.
+    A real board is written through PlatformIO, after compiling what has changed in the project; then its firmware must
+    say hello. With --hooks the firmware stays, and needs not even run where the board is an ESP32: the bundle is
+    written into the slot that is not in use, as if it had been pushed and confirmed.
 
     \b
     Examples:
@@ -264,6 +289,7 @@ def flash(
             return
     from dhn_kit.board_session import open_board
     from dhn_kit.pack import load_pack
+    from dhn_kit.platformio_project import is_project, load_project
     from dhn_kit.playback import board_folder, powered
 
     if not (firmware / PACK_FILE).is_file() or not (firmware / BOARD_FILE).is_file():
@@ -273,6 +299,13 @@ def flash(
     if target.emulated:
         with console.busy(f"starting {target.name}"), powered(packed, target, board_folder(packed, target)) as (s, _):
             hello = s.client.hello()
+    elif is_project(firmware):
+        project = load_project(firmware, target)
+        if not esptool:
+            projects.upload(project, port)
+        if not wait:
+            return
+        hello = projects.wait_for_hello(project, port)
     else:
         with open_board(target, None, firmware, port_of(target, port)) as session:
             hello = session.client.hello()

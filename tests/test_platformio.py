@@ -1,0 +1,286 @@
+"""Projects for PlatformIO: the real 'pio run' builds and uploads them, through stand-ins for platforms and boards.
+
+No test reaches for the network: whatever PlatformIO needs is laid out beforehand (`pio_core`).
+"""
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.util
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from board_rig import small_bundle, small_inputs, small_pack
+from dhn_kit import platformio_build, resources
+from dhn_kit.board_session import open_board
+from dhn_kit.boards import Board, PlatformIO, list_boards, load_board
+from dhn_kit.commands import projects
+from dhn_kit.errors import DhnError
+from dhn_kit.esp_partitions import APP
+from dhn_kit.pack import Pack, pack
+from dhn_kit.platformio_project import GENERATED, Project, load_project, partition_table, with_framework
+from dhn_kit.platformio_run import run_pio
+from dhn_kit.playback import install
+from dhn_kit.twin import Twin
+from nets import Net
+from pio_core import StandIn, StandInBoard, add_platform, make_core
+
+PORTS = resources.path("firmware") / "port"
+BOOT = Path(__file__).parent / "platformio" / "boot.py"
+REAL = [name for name in list_boards() if load_board(name).platformio]
+EMULATED = "qemu-cortex-m4"
+
+
+def emulated_board() -> Board:
+    """The emulated Cortex-M4F as PlatformIO sees it: a board of a platform, without a framework."""
+    board = load_board(EMULATED)
+    settings = PlatformIO("emulated", "mps2_an386", "", "", (), ())
+    return dataclasses.replace(board, flavour="ref", platformio=settings)
+
+
+def emulated_platform(core: Path, workdir: Path) -> None:
+    """The port's own start-up code and linker script, and an upload that boots QEMU."""
+    board = load_board(EMULATED)
+    slots = board.hook_flash.slot_bytes * 2
+    tools = StandIn(
+        "arm-none-eabi-",
+        flags=list(board.core.flags),
+        defines=[
+            "MPS2_UART=0x40004000u",
+            "MPS2_UART_IRQ=0",
+            "MPS2_CLOCK_HZ=25000000u",
+            f"MPS2_FLASH_BASE={board.hook_flash.base:#x}u",
+            f"NOR_FLASH_BYTES={slots}u",
+            f"NOR_FLASH_PAGE={board.hook_flash.page_bytes}u",
+        ],
+        link=[
+            "-nostartfiles",
+            "--specs=nano.specs",
+            f"-T{PORTS / 'mps2' / 'mps2.ld'}",
+            *(f"-Wl,--defsym={n}" for n in ("CODE_BASE=0", "CODE_BYTES=0x400000")),
+            *(f"-Wl,--defsym={n}" for n in ("RAM_BASE=0x20000000", "RAM_BYTES=0x400000")),
+        ],
+        upload=f"{sys.executable} {BOOT} {EMULATED} $SOURCE $UPLOAD_PORT {workdir}",
+    )
+    add_platform(core, "emulated", {"mps2_an386": StandInBoard("an386", 25_000_000, 4 << 20, 4 << 20, (), tools)})
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A PlatformIO with the emulated board's platform; the emulator of an upload ends with the tests."""
+    workdir = tmp_path_factory.mktemp("pio")
+    emulated_platform(make_core(workdir / "core"), workdir)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PLATFORMIO_CORE_DIR", str(workdir / "core"))
+        patch.setenv("PYTHONPATH", str(resources.PACKAGE.parent))
+        yield workdir
+    pid = workdir / "emulator.pid"
+    if pid.is_file():
+        os.kill(int(pid.read_text()), signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def built(rig: Path) -> Project:
+    """The small network's project, compiled once."""
+    project = projects.write(small_pack(), emulated_board(), rig / "project", None, 8192)
+    platformio_build.build_project(project)
+    return project
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+def test_pio_run_builds_and_its_upload_ends_in_a_hello_and_gated_inference(rig: Path, built: Project) -> None:
+    port = f"socket://127.0.0.1:{free_port()}"
+    projects.upload(built, port)
+    hello = projects.wait_for_hello(built, port)
+    assert (hello.board, hello.hash, hello.load_status) == (EMULATED, small_pack().hash, 0)
+    assert 0 < built.board.hook_flash.slot_bytes - hello.slot_bytes <= 256
+    x = small_inputs(3)
+    expected = Twin(small_pack(), small_bundle()).run(x, point=1)
+    with open_board(built.board, None, rig, port) as session:
+        install(session.client, small_bundle())
+        replies = [session.client.run(i, point=1) for i in x]
+    assert [r.output.tolist() for r in replies if r.output is not None] == expected.output.tolist()
+    assert [r.exit_hook for r in replies] == expected.exit_hook.tolist()
+
+
+def test_a_build_says_what_it_takes_of_flash_and_ram(built: Project) -> None:
+    sizes = platformio_build.build_project(built)
+    assert sizes.flash_bytes is not None and sizes.ram_bytes is not None
+    assert len(small_pack().data) < sizes.flash_bytes < 60_000
+    assert small_pack().arena_bytes + 8192 < sizes.ram_bytes < 40_000
+
+
+# -- What the user may do to a project
+
+
+def small_project(folder: Path) -> Project:
+    return projects.write(small_pack(), emulated_board(), folder, None, 8192)
+
+
+def other_pack() -> Pack:
+    net = Net((8, 8, 1))
+    net.fc(net.mean(net.conv("x", 4, stride=2)), 3)
+    return pack(net.done())
+
+
+def test_an_edited_file_is_kept_and_the_network_is_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    project = small_project(tmp_path / "p")
+    edited = ["platformio.ini", "src/app_config.h", *GENERATED]
+    for place in edited:
+        (project.folder / place).write_text("mine")
+    again = projects.write(other_pack(), project.board, project.folder, None, 8192)
+    assert again.kept == ("platformio.ini", "src/app_config.h")
+    assert [(project.folder / p).read_text() == "mine" for p in edited] == [True, True, False, False]
+    assert f"{project.folder / 'platformio.ini'} was changed by you and is kept" in capsys.readouterr().err
+    # Its own file beside ours is nobody's business; a file that was deleted comes back.
+    (project.folder / "src" / "sensor.c").write_text("mine")
+    (project.folder / "platformio.ini").unlink()
+    assert small_project(project.folder).kept == ("src/app_config.h",)
+    assert (project.folder / "src" / "sensor.c").read_text() == "mine"
+
+
+def test_what_a_smaller_network_no_longer_needs_goes_away(tmp_path: Path) -> None:
+    project = small_project(tmp_path / "p")
+    kernels = {p.name for p in (project.folder / "lib").rglob("*.c")}
+    projects.write(other_pack(), project.board, project.folder, None, 8192)
+    left = {p.name for p in (project.folder / "lib").rglob("*.c")}
+    stamp = json.loads((project.folder / "dhn-project.json").read_text())["files"]
+    assert left == {Path(p).name for p in stamp if p.startswith("lib") and p.endswith(".c")} != kernels
+
+
+def test_a_folder_that_is_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(DhnError, match="holds files that are not of a project of dhn-kit; name another folder"):
+        small_project(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+    with pytest.raises(DhnError, match="is a file; name another folder"):
+        small_project(tmp_path / "thesis.tex")
+
+
+def test_a_damaged_stamp_and_another_board_are_told(tmp_path: Path) -> None:
+    project = small_project(tmp_path / "p")
+    with pytest.raises(DhnError, match="is a project for qemu-cortex-m4, not for esp32"):
+        load_project(project.folder, load_board("esp32"))
+    (project.folder / "dhn-project.json").write_text("{")
+    with pytest.raises(DhnError, match=r"dhn-project.json is damaged; delete"):
+        small_project(project.folder)
+
+
+# -- What goes wrong, each in one line
+
+
+@contextlib.contextmanager
+def changed(path: Path, text: str) -> Iterator[None]:
+    """Another text for a while; what was compiled of other files stays."""
+    before = path.read_text()
+    path.write_text(text)
+    yield
+    path.write_text(before)
+
+
+def test_the_first_error_of_the_compiler_is_shown(built: Project) -> None:
+    with (
+        changed(built.folder / "src" / "app.c", "#error mine\n"),
+        pytest.raises(DhnError, match=r"'pio run' fails in .*: src/app\.c:1:2: error: #error mine"),
+    ):
+        platformio_build.build_project(built)
+
+
+def test_a_program_that_lost_the_application_is_not_uploaded(built: Project) -> None:
+    with (
+        changed(built.folder / "src" / "main.c", "int main(void)\n{\n    for (;;) {\n    }\n}\n"),
+        pytest.raises(DhnError, match="does not run the dhn application; call app_start and app_step again in src/"),
+    ):
+        platformio_build.build_project(built)
+
+
+@pytest.mark.parametrize(("key", "memory"), [("maximum_size", "flash"), ("maximum_ram_size", "RAM")])
+def test_too_large_says_by_how_much(rig: Path, built: Project, key: str, memory: str) -> None:
+    sizes = platformio_build.build_project(built)
+    used = sizes.flash_bytes if memory == "flash" else sizes.ram_bytes
+    assert used is not None
+    path = rig / "core" / "platforms" / "emulated" / "boards" / "mps2_an386.json"
+    manifest = json.loads(path.read_text())
+    manifest["upload"][key] = 10_000
+    text = f"does not fit {EMULATED}: {used - 10_000:,} bytes too many for its 10,000 bytes of {memory}"
+    with changed(path, json.dumps(manifest)), pytest.raises(DhnError, match=text):
+        platformio_build.build_project(built)
+
+
+def test_a_linker_that_overflows_a_region_says_by_how_much() -> None:
+    esp32 = load_board("esp32")
+    for region, memory in (("dram0_0_seg", "bytes of RAM"), ("irom0_0_seg", "bytes of app partition")):
+        text = f"ld: region `{region}' overflowed by 1234 bytes"
+        told = platformio_build._does_not_fit(text, esp32)
+        assert told is not None and "1,234 bytes too many" in str(told) and memory in str(told)
+
+
+def test_a_platform_that_cannot_be_fetched_is_named_with_the_command(rig: Path, tmp_path: Path) -> None:
+    board = emulated_board()
+    # A port that nobody listens at: what git meets without a network, whether this machine has one or not.
+    absent = f"https://127.0.0.1:{free_port()}/nowhere.git"
+    board = dataclasses.replace(board, platformio=PlatformIO(absent, "x", "", "", (), ()))
+    project = projects.write(small_pack(), board, tmp_path / "p", None, 8192)
+    with pytest.raises(DhnError, match=r"cannot fetch platform 'https://127\.0\.0\.1:.*once online, call 'pio pkg"):
+        platformio_build.build_project(project)
+
+
+def test_without_platformio_the_command_that_installs_it_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(DhnError, match="PlatformIO is missing; install it with 'pip install platformio'"):
+        run_pio(["boards"])
+
+
+def test_a_pio_that_does_not_end_is_stopped_with_what_it_started(rig: Path, tmp_path: Path) -> None:
+    marker = f"sleep {3600 + os.getpid() % 1000}.25"
+    (tmp_path / "platformio.ini").write_text(
+        "[env:a]\nplatform = emulated\nboard = mps2_an386\nextra_scripts = pre:hang.py\n"
+    )
+    (tmp_path / "hang.py").write_text(f"import os\nos.system({marker!r})\n")
+    with pytest.raises(DhnError, match="did not end within 3 s and was stopped; call it by hand"):
+        run_pio(["run"], tmp_path, timeout=3)
+    end = time.monotonic() + 5
+    while left := subprocess.run(["pgrep", "-f", marker], capture_output=True, text=True).stdout:
+        assert time.monotonic() < end, left
+
+
+def test_a_board_that_stays_silent_is_reported_after_a_while(built: Project) -> None:
+    with pytest.raises(DhnError):
+        projects.wait_for_hello(built, f"socket://127.0.0.1:{free_port()}", timeout=0.1)
+
+
+# -- Projects for every real board
+
+
+@pytest.mark.parametrize("name", [n for n in REAL if load_board(n).esp])
+def test_the_partition_table_fills_the_flash_and_holds_what_the_firmware_looks_for(name: str) -> None:
+    board = load_board(name)
+    table = partition_table(board)
+    assert board.esp is not None
+    ends = [p.offset + p.size for p in table]
+    assert ends[:-1] == [p.offset for p in table[1:]] and ends[-1] == board.esp.flash_bytes
+    found = {p.name: p for p in table}
+    assert found["dhn_hooks1"].offset == found["dhn_hooks0"].offset + found["dhn_hooks0"].size
+    assert found["app0"].kind == APP and found["app0"].offset % 0x10000 == 0 and "dhn_model" in found
+
+
+def test_only_an_esp32_has_a_port_to_esp_idf() -> None:
+    assert with_framework(load_board("esp32c3"), "espidf").port == "espidf"
+    with pytest.raises(DhnError, match="teensy41 has no port to 'espidf'"):
+        with_framework(load_board("teensy41"), "espidf")
