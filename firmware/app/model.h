@@ -21,8 +21,21 @@
 #endif
 #endif
 
+#if defined(DHN_MODEL_PARTITION) /* the network is no part of the program: the port finds it in flash */
+extern const uint8_t *model_pack;
+extern uint32_t model_pack_bytes;
+#else
 extern const uint8_t model_pack[]; /* aligned to 16, in flash */
 extern const uint32_t model_pack_bytes;
+#endif
+
+/* The section of model_arena: internal RAM, unless external is asked for (ESP-IDF with
+ * CONFIG_SPIRAM_ALLOW_BSS_SEG_EXTERNAL_MEMORY, where it is several times slower). */
+#if defined(DHN_ARENA_PSRAM)
+#define MODEL_ARENA ".ext_ram.bss.dhn_arena"
+#else
+#define MODEL_ARENA ".bss.dhn_arena"
+#endif
 
 extern uint8_t model_arena[]; /* aligned to 16 */
 extern const uint32_t model_arena_bytes;

@@ -8,6 +8,7 @@
 #include <esp_partition.h>
 
 #include "hal.h"
+#include "model.h"
 
 #if ESP_IDF_VERSION_MAJOR >= 5
 typedef esp_partition_mmap_handle_t handle_t; /* esp_partition.h */
@@ -27,6 +28,7 @@ static const esp_partition_t *find(const char *label)
     return esp_partition_find_first(ESP_PARTITION_TYPE_ANY, ESP_PARTITION_SUBTYPE_ANY, label);
 }
 
+/* Stays mapped for good. */
 static const void *map(const esp_partition_t *partition)
 {
     const void *mapped = NULL;
@@ -34,8 +36,29 @@ static const void *map(const esp_partition_t *partition)
     return esp_partition_mmap(partition, 0, partition->size, AS_DATA, &mapped, &handle) == ESP_OK ? mapped : NULL;
 }
 
+#if defined(DHN_MODEL_PARTITION)
+
+static const dhn_header_t nothing; /* a network that the runtime refuses */
+const uint8_t *model_pack = (const uint8_t *)&nothing;
+uint32_t model_pack_bytes = sizeof nothing;
+
+static void find_model(void)
+{
+    const esp_partition_t *partition = find("dhn_model");
+    const void *mapped = partition == NULL ? NULL : map(partition);
+    if (mapped == NULL)
+        return;
+    model_pack = mapped;
+    model_pack_bytes = partition->size;
+}
+
+#endif
+
 void flash_start(void)
 {
+#if defined(DHN_MODEL_PARTITION)
+    find_model();
+#endif
     const esp_partition_t *first = find("dhn_hooks0"), *second = find("dhn_hooks1");
     if (first == NULL || second == NULL || first->size != second->size || first->size % SECTOR != 0 ||
         second->address != first->address + first->size)
@@ -45,13 +68,6 @@ void flash_start(void)
     memory = map(&both);
     if (memory == NULL)
         both.size = 0;
-}
-
-const void *esp_flash_model(uint32_t *bytes)
-{
-    const esp_partition_t *partition = find("dhn_model");
-    *bytes = partition == NULL ? 0u : partition->size;
-    return partition == NULL ? NULL : map(partition);
 }
 
 uint32_t hal_flash_bytes(void)

@@ -5,5 +5,12 @@
 
 typedef int esp_err_t;
 #define ESP_OK 0
+void _esp_error_check_failed(esp_err_t status);
+#define ESP_ERROR_CHECK(call)                                                                                          \
+    do {                                                                                                               \
+        esp_err_t const status_of_call = (call);                                                                       \
+        if (status_of_call != ESP_OK)                                                                                  \
+            _esp_error_check_failed(status_of_call);                                                                   \
+    } while (0)
 
 #endif
