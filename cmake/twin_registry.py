@@ -7,7 +7,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "host"))
 
 from dhn_kit.c_text import render
+from dhn_kit.interface import interface
 from dhn_kit.kernels import all_kernels
 
 kernels = list(all_kernels().values())
-Path(sys.argv[1]).write_text(render("kernel_registry.c.j2", kernels=kernels, prefix="twin", header="twin_registry.h"))
+names = {"prefix": "twin", "header": "twin_registry.h", "interface": interface()}
+Path(sys.argv[1]).write_text(render("kernel_registry.c.j2", kernels=kernels, **names))

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "host" / "dhn_kit"
 #: Modules and sub-packages of dhn_kit, earliest first. Each may import those above it, and nothing below.
 #: What only a type checker sees does not count.
 ORDER = [
-    "errors", "resources", "graph", "records", "trailer",
+    "errors", "resources", "interface", "graph", "records", "trailer",
     "expressions", "c_text", "boards", "platformio_run", "generic_boards",
     "kernels", "latency", "quant_math", "layouts",
     "float_reference", "luts", "int_reference", "sparsity",

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from dhn_kit import records
 from dhn_kit.errors import DhnError
+from dhn_kit.interface import interface
 from dhn_kit.pack import Pack
 from dhn_kit.perception import DEFAULTS
 
@@ -59,13 +60,25 @@ class _Batch(ctypes.Structure):
     )
 
 
+def _is_current(lib: ctypes.CDLL) -> bool:
+    """Another layout of a structure would corrupt memory, so it must not even be tried."""
+    if not hasattr(lib, "twin_made_for"):
+        return False
+    lib.twin_made_for.restype = ctypes.c_char_p
+    return bytes(lib.twin_made_for()).decode() == interface()
+
+
 @functools.cache
 def library() -> ctypes.CDLL:
-    """The shared library that was compiled when the package was installed."""
+    """The shared library that was compiled when the package was installed. DhnError: none, or of other sources."""
     spec = importlib.util.find_spec("dhn_kit._twin")
     if spec is None or spec.origin is None:
         raise DhnError("the host twin is not built; install the package with 'pip install .' (needs a C compiler)")
     lib = ctypes.CDLL(spec.origin)
+    if not _is_current(lib):
+        raise DhnError(
+            f"{spec.origin} was compiled from other sources; compile it again with 'make setup' (or 'pip install .')"
+        )
     lib.twin_error.restype = ctypes.c_char_p
     lib.twin_crc32.restype = ctypes.c_uint32
     lib.twin_sizeof.restype = ctypes.c_uint32

@@ -187,3 +187,8 @@ TWIN_API uint32_t twin_sizeof(uint32_t which)
         sizeof(dhn_add_table_t), sizeof(dhn_conv_masked_t), DHN_MAX_HOOKS};
     return (which < sizeof sizes / sizeof sizes[0]) ? sizes[which] : 0u;
 }
+
+TWIN_API const char *twin_made_for(void)
+{
+    return twin_interface;
+}

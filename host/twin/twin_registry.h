@@ -7,5 +7,6 @@
 
 extern const dhn_kernel_t twin_registry[];
 extern const uint16_t twin_registry_count;
+extern const char twin_interface[]; /* of the sources, as the host computes it (dhn_kit/interface.py) */
 
 #endif
