@@ -28,6 +28,7 @@ ORDER = [
     "link_map", "source_set", "firmware_build", "mpy_native", "micropython", "library",
     "framing", "samples", "sample_stream", "ports", "link", "board_client", "board_session",
     "hook_slots", "esp_partitions", "esp_tool", "esp_flash", "platformio_project", "platformio_build",
+    "watch",
     "kernel_rig", "cycles", "latency_grid", "latency_terms", "latency_fit",
     "store",
     "datasets", "streams", "risk", "train", "report",

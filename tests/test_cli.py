@@ -21,8 +21,8 @@ from dhn_kit.commands import model as model_commands
 from dhn_kit.errors import DhnError
 
 COMMANDS = (
-    *("inspect", "pack", "build", "flash", "run", "bench", "collect", "train", "push", "loop", "status", "report"),
-    *("boards", "latency", "export", "doctor", "demo", "init"),
+    *("inspect", "pack", "build", "flash", "run", "bench", "collect", "train", "push", "loop", "status", "monitor"),
+    *("report", "boards", "latency", "export", "doctor", "demo", "init"),
 )
 ZOO = resources.path("zoo") / "mnist_resnet8.onnx"
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from dhn_kit import __version__
-from dhn_kit.commands import console, device, environment, export, hooks, latency, model, results, status
+from dhn_kit.commands import console, device, environment, export, hooks, latency, model, results, status, watching
 from dhn_kit.errors import DhnError
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ COMMANDS = (
     hooks.push,
     hooks.loop,
     status.status,
+    watching.monitor,
     results.report,
     environment.boards,
     latency.latency,

@@ -44,7 +44,7 @@ def status(
         parts = {"board": hello, "surroundings": surroundings, "monitor": monitor, "counters": counters}
         console.emit_json(parts)
         return
-    for line in (*_hooks(hello, surroundings), monitor_line(monitor), _memory(hello), _counters(counters)):
+    for line in (*_hooks(hello, surroundings), monitor_line(monitor), _memory(hello), counters_line(counters)):
         console.line(line)
     _show_channels(surroundings)
 
@@ -68,6 +68,13 @@ def monitor_line(monitor: Monitor) -> str:
     return f"drift monitor: hooks do not act, {describe(monitor.left, monitor.value)}; {past}"
 
 
+def hello_line(hello: Hello) -> str:
+    """Which board it is, with what on it."""
+    bundle = f"hook bundle {hello.bundle_version}" if hello.bundle_version else "no hooks"
+    problem = f", does not accept it (status {hello.load_status})" if hello.load_status else ""
+    return f"{hello.board}: model {hello.hash[:12]}{problem}, {bundle}, {_memory(hello)}"
+
+
 def _memory(hello: Hello) -> str:
     return (
         f"RAM: arena {hello.arena_used:,} of {hello.arena_bytes:,} bytes, samples {hello.sample_memory:,} bytes "
@@ -75,7 +82,8 @@ def _memory(hello: Hello) -> str:
     )
 
 
-def _counters(counters: Counters) -> str:
+def counters_line(counters: Counters) -> str:
+    """Those that are not zero."""
     values: dict[str, Any] = vars(counters)
     shown = {k.replace("_", " "): v for k, v in values.items() if v and k != "ticks"}
     return "counters: " + (", ".join(f"{k} {v:,}" for k, v in shown.items()) or "all zero")
