@@ -14,14 +14,17 @@ from pathlib import Path
 
 import numpy as np
 
+from arduino_host import NAME as ARDUINO_HOST
+from arduino_host import arduino_host, build_arduino_host
 from dhn_kit.board_client import BoardClient
 from dhn_kit.board_session import BoardSession, open_board
-from dhn_kit.boards import load_board
+from dhn_kit.boards import Board, load_board
 from dhn_kit.bundle import pack_bundle
 from dhn_kit.firmware_build import FirmwareImage, build_firmware
 from dhn_kit.hooks import ALWAYS, NEVER, Bundle, HookSpec
 from dhn_kit.link import Link, Transport
 from dhn_kit.pack import Pack, pack
+from dhn_kit.trailer import device_bytes
 from nets import Net
 from test_runtime import exit_net
 
@@ -50,6 +53,33 @@ def small_bundle(version: int = 1, seed: int = 7) -> bytes:
     return pack_bundle(main, Bundle([spec], ["off", "some", "all"], version=version))
 
 
+def target_of(name: str) -> Board:
+    """A board by its name, the tests' own included."""
+    return arduino_host() if name == ARDUINO_HOST else load_board(name)
+
+
+def install(client: BoardClient, version: int = 1, seed: int = 7) -> None:
+    """A bundle pushed, tried and confirmed."""
+    client.push(small_bundle(version, seed))
+    client.trial()
+    client.confirm()
+
+
+@functools.cache
+def program(board: str) -> Path:
+    """The small network's firmware for a board by its name, the tests' own included."""
+    if board != ARDUINO_HOST:
+        return firmware(board).elf
+    folder = _folder(board)
+    return build_arduino_host(device_bytes(small_pack().data), folder, [SENSOR])
+
+
+def _folder(board: str) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix=f"dhn-{board}-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
 @functools.cache
 def firmware(board: str) -> FirmwareImage:
     """Built once per test process. As a process of this computer it stops at the first undefined behaviour."""
@@ -57,13 +87,11 @@ def firmware(board: str) -> FirmwareImage:
     if board == "posix":
         flags = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
         target = dataclasses.replace(target, core=dataclasses.replace(target.core, flags=flags))
-    folder = Path(tempfile.mkdtemp(prefix=f"dhn-{board}-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return build_firmware(small_pack().data, target, folder, user_sources=[SENSOR])
+    return build_firmware(small_pack().data, target, _folder(board), user_sources=[SENSOR])
 
 
 def session(board: str, workdir: Path) -> BoardSession:
-    return open_board(load_board(board), firmware(board).elf, workdir)
+    return open_board(target_of(board), program(board), workdir)
 
 
 @dataclass

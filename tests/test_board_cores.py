@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from board_rig import session, small_bundle, small_inputs, small_pack
+from board_rig import install, session, small_bundle, small_inputs, small_pack
 from dhn_kit.board_client import SamplerPolicy, SlotState
 from dhn_kit.board_session import BoardSession, open_board
 from dhn_kit.boards import list_boards, load_board
@@ -19,7 +19,6 @@ from dhn_kit.playback import play, powered, profile
 from dhn_kit.samples import Sample
 from dhn_kit.tflite_import import import_tflite
 from dhn_kit.twin import Twin
-from test_board_qemu import install
 
 BOARDS = [name for name in list_boards() if load_board(name).timer.instructions_per_tick]
 NETWORKS = {"ic": "ic_resnet8_int8.tflite", "kws": "kws_dscnn_int8.tflite"}

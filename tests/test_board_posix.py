@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from board_rig import firmware, over_noise, session, small_bundle, small_inputs, small_pack
+from board_rig import firmware, install, over_noise, session, small_bundle, small_inputs, small_pack
 from dhn_kit.board_client import COUNTERS, HELLO, RUN, BoardClient, BoardError, SamplerPolicy, SlotState
 from dhn_kit.board_session import BoardSession, open_board
 from dhn_kit.boards import load_board
@@ -34,12 +34,6 @@ from nets import Net
 def board(tmp_path: Path) -> Iterator[BoardSession]:
     with session("posix", tmp_path) as opened:
         yield opened
-
-
-def install(client: BoardClient, version: int = 1, seed: int = 7) -> None:
-    client.push(small_bundle(version, seed))
-    client.trial()
-    client.confirm()
 
 
 def sensor_input(reading: int) -> np.ndarray:

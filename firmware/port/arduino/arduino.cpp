@@ -102,9 +102,9 @@ uint32_t hal_random_seed(void)
     return rp2040.hwrand32(); /* RP2040Support.h */
 #else
     /* What an open pin reads, and when: not random, but rarely the same twice. The host stirs in more (HELLO). */
-    uint32_t seed = micros();
+    uint32_t seed = 0;
     for (int i = 0; i < 16; i++)
-        seed = seed * 2654435761u + static_cast<uint32_t>(analogRead(A0)) + micros();
+        seed = seed * 2654435761u + static_cast<uint32_t>(analogRead(A0)) + static_cast<uint32_t>(micros());
     return seed;
 #endif
 }

@@ -80,7 +80,7 @@ void ticks_start()
 
 uint32_t hal_ticks(void)
 {
-    return micros();
+    return static_cast<uint32_t>(micros());
 }
 
 uint32_t hal_tick_hz(void)
