@@ -117,13 +117,13 @@ static int32_t hook_value(const dhn_hook_t *hook, const int8_t *score)
 
 /* State of one run. */
 typedef struct {
+    uint8_t selected[DHN_MAX_GROUPS];
     dhn_model_t *self;
     const dhn_run_t *how;
     dhn_trace_t *trace;
     const dhn_hook_t *renews; /* the reuse hook that wants this run's answer, NULL: none */
     uint16_t next_hook;       /* hooks are sorted by point, points by instruction */
     bool gated;
-    uint8_t selected[DHN_MAX_GROUPS];
 } run_t;
 
 /* Opens and shuts gates by their scores. Returns how many are open. */
@@ -248,14 +248,12 @@ static void execute_main(run_t *run)
 dhn_status_t dhn_run(dhn_model_t *self, const dhn_run_t *how, dhn_trace_t *trace)
 {
     static const dhn_run_t plain = {0, DHN_GATED, NULL};
-    dhn_trace_t unwanted = {0};
+    dhn_trace_t unwanted;
     run_t run;
+    memset(&run, 0, sizeof run);
     run.self = self;
     run.how = (how != NULL) ? how : &plain;
     run.trace = (trace != NULL) ? trace : &unwanted;
-    run.next_hook = 0;
-    run.renews = NULL;
-    memset(run.selected, 0, sizeof run.selected);
     run.gated = self->bundle != NULL && run.how->mode != DHN_DETACHED;
     memset(run.trace, 0, sizeof *run.trace);
     run.trace->exit_hook = -1;
