@@ -1,10 +1,11 @@
-"""Lets 'dhn-kit collect model.dhn samples.db --port PORT --input x.npz' play inputs to a MicroPython board."""
+"""Serves the model to dhn-kit (collect, push, status, monitor): copy it to the board as main.py."""
 # SPDX-License-Identifier: Apache-2.0
 
 import sys
 
 import dhn
 import dhn_link
+import dhn_slots
 
 try:
     import micropython
@@ -21,6 +22,17 @@ def write(data):
     sys.stdout.buffer.write(data)
 
 
-link = dhn_link.Link(dhn.Model(pack), pack, write)
-while byte := sys.stdin.buffer.read(1):
-    link.feed(byte)
+def read_input():
+    """What 'dhn-kit collect' without --input runs on: read your sensor here, int8 (height, width, channel)."""
+    return None
+
+
+while True:
+    model = dhn.Model(pack)
+    link = dhn_link.Link(model, pack, write, slots=dhn_slots.Slots(model, pack[16:32]), read_input=read_input)
+    while not link.restart:
+        byte = sys.stdin.buffer.read(1)
+        if not byte:
+            sys.exit()
+        link.feed(byte)
+    del model, link  # their memory is needed for the next ones

@@ -9,7 +9,7 @@ import _dhn
 
 GATED, SHADOW, DETACHED = 0, 1, 2
 NOT_REACHED, KEPT, ACTED = 0, 1, 2
-_HOOKS, _EXIT, _DECISION, _SCORE, _FEATURES, _VERSION = range(6)
+_HOOKS, _EXIT, _DECISION, _SCORE, _FEATURES, _VERSION, _POINTS, _CHOICE = range(8)
 _ALIGN = -1
 
 
@@ -97,6 +97,20 @@ class Model:
         """Of the attached bundle, 0: none."""
         return self._field(_VERSION)
 
+    @property
+    def hooks(self):
+        """The attached bundle, None: none."""
+        return self._bundle
+
+    @property
+    def operating_points(self):
+        """How many the attached bundle has."""
+        return self._field(_POINTS)
+
+    def choose_point(self, fallback=0):
+        """The operating point that the bundle's policy names for `environment`; ``fallback`` where it names none."""
+        return self._field(_CHOICE, fallback)
+
     def _field(self, what, i=0):
         return _dhn.trace(self._state, what, i)
 
@@ -112,21 +126,35 @@ class Model:
         sizes = self.feature_sizes()
         self._features = bytearray(sum(sizes) + 2 * len(sizes))
 
-    def sample(self, x=b"", tag=0, reason=1):
+    def sample(self, x=b"", tag=0, reason=1, propensity=1 << 24, points=0):
         """The record of the last run that `dhn-kit collect` stores (docs/link-protocol.md, Samples), with its input
-        ``x`` if given."""
+        ``x`` if given. ``propensity``: with what probability a record is made, in parts of 2^24. ``points``: of which
+        hook points it holds features, one bit each, 0 for all."""
         exit_hook, hooks = self.decision
         segments = len(self.feature_sizes()) + 1
         head = struct.pack(
-            "<IIIHhBBBBII16s", tag, 1 << 24, self.version, self.point, exit_hook, reason, self.mode != GATED,
+            "<IIIHhBBBBII16s", tag, propensity, self.version, self.point, exit_hook, reason, self.mode != GATED,
             len(hooks), segments, self.outputs[0], len(x), self._environment,
         )  # fmt: skip
         decisions = bytes(d for d, _ in hooks)
         scores = struct.pack(f"<{len(hooks)}h", *(s for _, s in hooks))
         # Only the whole run is timed here, so the first segment stands for all.
         ticks = struct.pack(f"<{segments}I", self.ticks_us, *(0 for _ in range(segments - 1)))
-        features = b"" if self._features is None else self._features[: self._field(_FEATURES)]
-        return b"".join((head, decisions, scores, ticks, bytes(self._out[0]), bytes(x), bytes(features)))
+        return b"".join((head, decisions, scores, ticks, bytes(self._out[0]), bytes(x), self._kept(points)))
+
+    def _kept(self, points):
+        """Features of the last run as records have them."""
+        features = b"" if self._features is None else bytes(self._features[: self._field(_FEATURES)])
+        if not points:
+            return features
+        kept, sizes, at = b"", self.feature_sizes(), 0
+        while at < len(features):
+            point = features[at] | features[at + 1] << 8
+            end = at + 2 + sizes[point]
+            if points >> point & 1:
+                kept += features[at:end]
+            at = end
+        return kept
 
 
 def arena_bytes(blob):

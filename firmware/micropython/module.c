@@ -194,14 +194,16 @@ mp_obj_t module_run(size_t count, const mp_obj_t *arguments)
 static mp_int_t trace_field(const module_state_t *self, mp_int_t what, uint32_t i)
 {
     const dhn_trace_t *const trace = &self->trace;
-    const dhn_header_t *bundle;
+    const dhn_header_t *const bundle = dhn_bundle_header(&self->model);
     switch (what) {
     case TRACE_HOOKS: return trace->hook_count;
     case TRACE_EXIT: return trace->exit_hook;
     case TRACE_DECISION: return i < DHN_MAX_HOOKS ? trace->decision[i] : 0;
     case TRACE_SCORE: return i < DHN_MAX_HOOKS ? trace->score[i] : 0;
     case TRACE_REACHED: return (mp_int_t)self->feature_have;
-    default: bundle = dhn_bundle_header(&self->model); return bundle == NULL ? 0 : (mp_int_t)bundle->bundle_version;
+    case TRACE_POINTS: return bundle == NULL ? 0 : bundle->operating_points;
+    case TRACE_CHOICE: return dhn_choose_point(&self->model, (uint16_t)i);
+    default: return bundle == NULL ? 0 : (mp_int_t)bundle->bundle_version;
     }
 }
 

@@ -53,6 +53,15 @@ typedef mp_obj_t module_fn(size_t count, const mp_obj_t *arguments);
 MODULE_FUNCTIONS(MODULE_DECLARE)
 #undef MODULE_DECLARE
 
-enum { TRACE_HOOKS = 0, TRACE_EXIT = 1, TRACE_DECISION = 2, TRACE_SCORE = 3, TRACE_REACHED = 4, TRACE_VERSION = 5 };
+enum {
+    TRACE_HOOKS = 0,
+    TRACE_EXIT = 1,
+    TRACE_DECISION = 2,
+    TRACE_SCORE = 3,
+    TRACE_REACHED = 4,
+    TRACE_VERSION = 5,
+    TRACE_POINTS = 6,
+    TRACE_CHOICE = 7 /* not of the last run: the operating point for the environment, i if the bundle names none */
+};
 
 #endif

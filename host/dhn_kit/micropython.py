@@ -16,7 +16,7 @@ from dhn_kit.mpy_native import TARGETS, build_module, module_kernels, module_reg
 from dhn_kit.source_set import library_sources, write_files
 
 #: Written beside the module: Python that runs on the board, and the pack.
-PYTHON, PACK, MODULE, INDEX = ("dhn.py", "dhn_link.py"), "model.dhn", "_dhn.mpy", "package.json"
+PYTHON, PACK, MODULE, INDEX = ("dhn.py", "dhn_slots.py", "dhn_link.py"), "model.dhn", "_dhn.mpy", "package.json"
 
 
 @dataclass(frozen=True)
