@@ -24,6 +24,7 @@ from dhn_kit.kernels import load_architecture
 from dhn_kit.library import KINDS, MARK, Kind, Library, export_library, runtime_library
 from dhn_kit.pack import Pack, load_pack, pack
 from dhn_kit.source_set import pack_kernels, write_files
+from dhn_kit.tflite_import import import_tflite
 from dhn_kit.twin import Twin
 from nets import residual_net
 from test_cli import Call, assert_one_line, call  # noqa: F401
@@ -54,8 +55,8 @@ def inputs() -> Int8:
     return residual_net()[1].inputs(3)
 
 
-def printed(out: str) -> Int8:
-    return np.array(out.split(), np.int8).reshape(len(inputs()), -1)
+def printed(out: str, count: int) -> Int8:
+    return np.array(out.split(), np.int8).reshape(count, -1)
 
 
 def run(command: Sequence[str | Path], given: bytes | None = None, cwd: Path | None = None) -> str:
@@ -81,10 +82,10 @@ def build(
     run([tool("cmake"), "--build", folder, "--target", target])
 
 
-def on_an_emulated_m4(elf: Path) -> Int8:
+def on_an_emulated_m4(elf: Path, x: Int8) -> Int8:
     """What a program prints that reads the inputs from standard input."""
     machine = ("qemu-system-arm", "-M", "mps2-an386", "-nographic", "-monitor", "none", "-serial", "none")
-    return printed(run([*machine, "-semihosting", "-kernel", elf], inputs().tobytes()))
+    return printed(run([*machine, "-semihosting", "-kernel", elf], x.tobytes()), len(x))
 
 
 @pytest.fixture(scope="module")
@@ -109,19 +110,22 @@ def test_the_example_computes_on_this_computer_what_the_twin_computes(tmp_path: 
     export_library("cmake", packed(), tmp_path / "lib")
     more = {"CMAKE_EXPORT_COMPILE_COMMANDS": "ON", "CMAKE_BUILD_TYPE": "Release"}
     build(tmp_path / "lib", tmp_path / "build", **more)
-    seen = printed(run([tmp_path / "build/examples/classify/classify"], inputs().tobytes()))
+    seen = printed(run([tmp_path / "build/examples/classify/classify"], inputs().tobytes()), len(inputs()))
     assert (seen == Twin(packed()).run(inputs()).output).all()
     assert_every_file_is_optimised(tmp_path / "build/compile_commands.json", packed())
 
 
-def test_the_example_computes_on_an_emulated_core_what_the_twin_computes(
-    tmp_path: Path, semihosting: list[str]
+@pytest.mark.reference
+def test_a_reference_network_computes_on_an_emulated_core_what_the_twin_computes(
+    tmp_path: Path, semihosting: list[str], reference_dir: Path
 ) -> None:
-    export_library("cmake", packed("armv7em"), tmp_path / "lib", "kws")
+    main = pack(import_tflite(reference_dir / "models" / "ic_resnet8_int8.tflite"), "armv7em")
+    x = np.random.default_rng(3).integers(-128, 128, (2, 32, 32, 3)).astype(np.int8)
+    export_library("cmake", main, tmp_path / "lib", "ic")
     flags = " ".join(semihosting)
     build(tmp_path / "lib", tmp_path / "build", *CORES["armv7em"], CMAKE_EXE_LINKER_FLAGS=flags)
-    seen = on_an_emulated_m4(tmp_path / "build/examples/classify/classify")
-    assert (seen == Twin(packed("armv7em")).run(inputs()).output).all()
+    seen = on_an_emulated_m4(tmp_path / "build/examples/classify/classify", x)
+    assert (seen == Twin(main).run(x).output).all()
 
 
 @pytest.mark.parametrize("flavour", ["rv32imc", "xtensa"])
@@ -160,7 +164,7 @@ def test_the_arduino_sketch_computes_on_an_emulated_core_what_the_twin_computes(
     sources = [tmp_path / "Classify.cpp", FW / "arduino_standin" / "arduino.cpp"]
     objects = sketch(lib.folder, sources, CORTEX_M4, "arm-none-eabi-gcc")
     run(["arm-none-eabi-gcc", *CORTEX_M4, *objects, *semihosting, "-o", tmp_path / "sketch.elf"])
-    assert (on_an_emulated_m4(tmp_path / "sketch.elf") == Twin(packed("armv7em")).run(inputs()).output).all()
+    assert (on_an_emulated_m4(tmp_path / "sketch.elf", inputs()) == Twin(packed("armv7em")).run(inputs()).output).all()
     kernel = (lib.folder / "src/armv7em/conv_s8.c").read_text().splitlines()
     assert kernel[1].startswith("/* SPDX") and kernel[3] == '#pragma GCC optimize("O2", "no-schedule-insns", "wrapv")'
     assert 'optimize("Os", "wrapv")' in (lib.folder / "src/runtime/run.c").read_text()
