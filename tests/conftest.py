@@ -4,15 +4,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
 
+from dhn_kit import cli
+
 # Other tests run beside it, so a slow example proves nothing; a failure prints what repeats it.
 settings.register_profile("kit", deadline=None, max_examples=100, print_blob=True)
 settings.load_profile("kit")
+
+#: Runs a command of the command line: exit code, standard output, standard error.
+Call = Callable[..., tuple[int, str, str]]
 
 NOT_RUN = pytest.StashKey[int]()
 
@@ -27,6 +33,20 @@ def find_reference_dir() -> Path:
 def reference_dir() -> Path:
     """The folder with ``models``, ``data`` and ``golden``; tests that take it are marked ``reference``."""
     return find_reference_dir()
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
+    """Runs a command in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def _call(*argv: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stop:
+            cli.main([str(a) for a in argv])
+        captured = capsys.readouterr()
+        return int(stop.value.code or 0), captured.out, captured.err
+
+    return _call
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from dhn_kit import cli, records, risk, workflow
+from conftest import Call
+from dhn_kit import records, risk, workflow
 from dhn_kit.bundle import BundleFile, bundle_file, save_bundle
 from dhn_kit.hooks import Bundle, HookSpec
 from dhn_kit.pack import Pack, pack
@@ -31,21 +32,6 @@ from sample_stores import fill, samples_of, varied_inputs
 ALL_CLASSES, NO_CLASS_0 = 4, 3
 
 Refused = Callable[..., str]
-Call = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
-    """Exit code, standard output and standard error of a command in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def _call(*argv: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            cli.main([str(a) for a in argv])
-        captured = capsys.readouterr()
-        return int(stop.value.code or 0), captured.out, captured.err
-
-    return _call
 
 
 @pytest.fixture

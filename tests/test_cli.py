@@ -8,14 +8,14 @@ import os
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from dhn_kit import __version__, cli, resources
+from conftest import Call
+from dhn_kit import __version__, resources
 from dhn_kit.boards import list_boards
 from dhn_kit.commands import model as model_commands
 from dhn_kit.errors import DhnError
@@ -25,22 +25,6 @@ COMMANDS = (
     *("report", "boards", "latency", "export", "doctor", "demo", "init"),
 )
 ZOO = resources.path("zoo") / "mnist_resnet8.onnx"
-
-Call = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
-    """Runs a command in an empty folder: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def _call(*argv: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            cli.main([str(a) for a in argv])
-        captured = capsys.readouterr()
-        return int(stop.value.code or 0), captured.out, captured.err
-
-    return _call
 
 
 def assert_one_line(err: str, *words: str) -> None:

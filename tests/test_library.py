@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from conftest import Call
 from dhn_kit import __version__, resources
 from dhn_kit.bundle import pack_bundle
 from dhn_kit.errors import DhnError
@@ -27,7 +28,7 @@ from dhn_kit.source_set import pack_kernels, write_files
 from dhn_kit.tflite_import import import_tflite
 from dhn_kit.twin import Twin
 from nets import residual_net
-from test_cli import Call, assert_one_line, call  # noqa: F401
+from test_cli import assert_one_line
 from test_runtime import exit_net
 
 FW = Path(__file__).parent / "fw"
@@ -402,7 +403,7 @@ def test_a_name_that_no_c_function_can_have_is_refused(name: str, tmp_path: Path
     assert not (tmp_path / "lib").exists()
 
 
-def test_the_command_writes_a_library_and_prints_its_memory(call: Call, tmp_path: Path) -> None:  # noqa: F811
+def test_the_command_writes_a_library_and_prints_its_memory(call: Call, tmp_path: Path) -> None:
     packed().save(tmp_path / "model.dhn")
     code, out, err = call("export", "model.dhn", "--as", "arduino", "--name", "kws")
     assert (code, err) == (0, "")
@@ -411,7 +412,7 @@ def test_the_command_writes_a_library_and_prints_its_memory(call: Call, tmp_path
     assert code == 0 and json.loads(out)["arena_bytes"] >= load_pack(tmp_path / "model.dhn").arena_bytes
 
 
-def test_mistakes_are_one_line_and_write_nothing(call: Call, tmp_path: Path) -> None:  # noqa: F811
+def test_mistakes_are_one_line_and_write_nothing(call: Call, tmp_path: Path) -> None:
     packed().save(tmp_path / "model.dhn")
     point = HookSpec(2, "exit", exit_net(packed(), 2), [ALWAYS])
     (tmp_path / "hooks.dhn").write_bytes(pack_bundle(packed(), Bundle([point], ["all"])))

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from conftest import Call
 from dhn_kit import datasets
 from dhn_kit.errors import DhnError
 from dhn_kit.graph import Graph
@@ -20,7 +21,7 @@ from dhn_kit.quantize import quantize
 from dhn_kit.strategy import Policy
 from dhn_kit.twin import Twin
 from nets import residual_net
-from test_cli import ZOO, Call, assert_one_line, call
+from test_cli import ZOO, assert_one_line
 
 __all__ = ["call"]
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from conftest import Call
 from dhn_kit import datasets, records
 from dhn_kit.bundle import pack_bundle
 from dhn_kit.errors import DhnError
@@ -22,7 +23,7 @@ from dhn_kit.precision import choose_bits
 from dhn_kit.train.skips import constant_score
 from dhn_kit.twin import Twin
 from nets import Net, residual_net
-from test_cli import ZOO, Call, assert_one_line, call
+from test_cli import ZOO, assert_one_line
 
 __all__ = ["call"]
 
