@@ -71,12 +71,12 @@ def app_image(folder: Path, constants: bytes, lead: int = 1000, places: tuple[in
     return (folder / "app.bin").read_bytes()
 
 
-def built_project(folder: Path, constants: bytes) -> Path:
-    """The files that a build leaves, as far as flashing reads them."""
+def built_project(folder: Path, constants: bytes, table: str = TABLE) -> Path:
+    """The files that a build leaves, as far as flashing reads them; ``table`` is partitions.csv."""
     folder.mkdir(parents=True)
     (folder / "firmware.bin").write_bytes(app_image(folder, constants))
     (folder / "bootloader.bin").write_bytes(app_image(folder, b"stands for a boot loader", places=IN_RAM))
-    (folder / "partitions.bin").write_bytes(partition_table())
+    (folder / "partitions.bin").write_bytes(partition_table(table))
     return folder
 
 

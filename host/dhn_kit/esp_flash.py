@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import struct
 import time
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ BOOT_LOADER = {"esp32": 0x1000, "esp32s2": 0x1000, "esp32c5": 0x2000, "esp32p4":
 #: An app image: magic, and behind its 24 bytes the first segment's address and length, which holds the constants.
 #: Source: esptool documentation, Firmware Image Format.
 IMAGE_MAGIC, IMAGE_HEADER, SEGMENT = 0xE9, 24, struct.Struct("<II")
-#: Bytes of an app that are read at first.
+#: Bytes of an app that are read at once.
 PIECE = 1 << 16
 
 Report = Callable[[str], None]
@@ -120,44 +119,43 @@ def model_on(tool: EspTool, table: Mapping[str, Partition]) -> str:
             if found:
                 return found
     if MODEL in table:
-        head = tool.read(table[MODEL].offset, records.HEADER.size)
-        if _is_main(head):
-            return bytes(records.HEADER.unpack(head)["hash"]).hex()
+        found = _main_hash(tool.read(table[MODEL].offset, records.HEADER.size), table[MODEL].size)
+        if found:
+            return found
     raise DhnError("no dhn model was found in the board's flash; flash the firmware first ('dhn-kit flash')")
 
 
 def _pack_in_app(tool: EspTool, part: Partition) -> str:
+    """Reads the constants piece by piece, until the pack's header comes by: a slow line has better things to do."""
     data = tool.read(part.offset, min(PIECE, part.size))
     _, size = SEGMENT.unpack_from(data, IMAGE_HEADER)
     end = IMAGE_HEADER + SEGMENT.size + size
     if data[0] != IMAGE_MAGIC or end > part.size:
         return ""
-    found = find_pack(data[:end])
-    if not found and end > len(data):
-        data += tool.read(part.offset + len(data), end - len(data))
-        found = find_pack(data)
+    found = find_pack(data[:end], end)
+    while not found and len(data) < end:
+        data += tool.read(part.offset + len(data), min(PIECE, end - len(data)))
+        found = find_pack(data, end)
     return found
 
 
-def _is_main(data: bytes) -> bool:
-    if len(data) < records.HEADER.size or data[:4] != records.MAGIC.to_bytes(4, "little"):
-        return False
-    header = records.HEADER.unpack(data)
-    kind_and_version = (header["kind"], header["version"])
-    return kind_and_version == (records.KIND_MAIN, records.FORMAT_VERSION) and header["bytes"] >= records.HEADER.size
-
-
-def find_pack(data: bytes) -> str:
-    """Hash of the main pack that stands whole in ``data``, by its magic and CRC-32; empty if none does."""
+def find_pack(data: bytes, room: int) -> str:
+    """Hash of the main pack whose header is in ``data`` and which ends within ``room`` bytes; empty without one."""
     at = -1
     while (at := data.find(records.MAGIC.to_bytes(4, "little"), at + 1)) >= 0:
-        if not _is_main(data[at : at + records.HEADER.size]):
-            continue
-        header = records.HEADER.unpack(data, at)
-        image = data[at : at + header["bytes"]]
-        if len(image) == header["bytes"] and zlib.crc32(image[records.CRC_FROM :]) == header["crc32"]:
-            return bytes(header["hash"]).hex()
+        found = _main_hash(data[at:], room - at)
+        if found:
+            return found
     return ""
+
+
+def _main_hash(data: bytes, room: int) -> str:
+    if len(data) < records.HEADER.size or data[:4] != records.MAGIC.to_bytes(4, "little"):
+        return ""
+    header = records.HEADER.unpack(data)
+    fits = records.HEADER.size <= header["bytes"] <= room
+    is_main = (header["kind"], header["version"]) == (records.KIND_MAIN, records.FORMAT_VERSION)
+    return bytes(header["hash"]).hex() if fits and is_main else ""
 
 
 # -- Firmware
