@@ -23,7 +23,6 @@ from dhn_kit.twin import Twin
 from nets import residual_net
 from test_cli import ZOO, assert_one_line
 
-
 Studied = tuple[Graph, Study]
 
 

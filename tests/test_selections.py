@@ -25,7 +25,6 @@ from dhn_kit.twin import Twin
 from nets import Net, residual_net
 from test_cli import ZOO, assert_one_line
 
-
 OUT = Quant(0.11, 4)
 
 
