@@ -249,19 +249,22 @@ dhn_status_t dhn_run(dhn_model_t *self, const dhn_run_t *how, dhn_trace_t *trace
 {
     static const dhn_run_t plain = {0, DHN_GATED, NULL};
     dhn_trace_t unwanted;
+    if (trace == NULL) {
+        trace = &unwanted;
+    }
     run_t run;
     memset(&run, 0, sizeof run);
     run.self = self;
     run.how = (how != NULL) ? how : &plain;
-    run.trace = (trace != NULL) ? trace : &unwanted;
+    run.trace = trace;
     run.gated = self->bundle != NULL && run.how->mode != DHN_DETACHED;
-    memset(run.trace, 0, sizeof *run.trace);
-    run.trace->exit_hook = -1;
+    memset(trace, 0, sizeof *trace);
+    trace->exit_hook = -1;
     if (run.gated) {
         if (run.how->operating_point >= dhn_bundle_header(self)->operating_points) {
             return DHN_ERR_ARGUMENT;
         }
-        run.trace->hook_count = dhn_bundle_header(self)->hook_count;
+        trace->hook_count = dhn_bundle_header(self)->hook_count;
     }
     execute_main(&run);
     if (run.renews != NULL) {
