@@ -319,6 +319,18 @@ def test_a_partition_table_is_read_as_esp_idf_wrote_it() -> None:
         read_table(bytes(damaged))
 
 
+def test_the_model_has_its_own_partition_written_only_where_the_app_does_not_hold_it(
+    project: Path, tmp_path: Path
+) -> None:
+    built, at = build_folder(project), read_table(partition_table())[esp_flash.MODEL].offset
+    assert at not in dict(project_parts("esp32", built, small_pack().data))
+    for name in ("bootloader", "partitions"):
+        (tmp_path / f"{name}.bin").write_bytes((built / f"{name}.bin").read_bytes())
+    (tmp_path / "firmware.bin").write_bytes(app_image(tmp_path, b"no model"))
+    parts = dict(project_parts("esp32", tmp_path, small_pack().data + b"host's part"))
+    assert parts[at] == small_pack().data[: len(parts[at])] and sorted(parts) == [0x1000, 0x8000, 0xE000, APP_AT, at]
+
+
 def test_parts_that_are_missing_or_too_large_are_named(project: Path, tmp_path: Path) -> None:
     with pytest.raises(DhnError, match=r"bootloader.bin is missing; build the firmware first"):
         project_parts("esp32", tmp_path)

@@ -177,8 +177,11 @@ def build_folder(project: Path) -> Path:
 
 
 def project_parts(chip: str, build: Path, pack: bytes | None = None) -> list[tuple[int, bytes]]:
-    """What a PlatformIO project that was built puts where: boot loader, table, app, and the model where it has a
-    partition. ``build`` is the folder with firmware.bin. DhnError: not built, or a part is too large, by how much."""
+    """What a PlatformIO project that was built puts where: boot loader, table, app, and ``pack`` into the model's
+    partition where the app does not hold it. ``build`` is the folder with firmware.bin.
+
+    DhnError: not built, or a part is too large, by how much.
+    """
     parts = {name: _part(build / f"{name}.bin") for name in ("bootloader", "partitions", "firmware")}
     table = read_table(parts["partitions"])
     apps = [part for part in table.values() if part.kind == APP]
@@ -190,7 +193,7 @@ def project_parts(chip: str, build: Path, pack: bytes | None = None) -> list[tup
         (part.offset, b"\xff" * part.size) for part in table.values() if (part.kind, part.subtype) == (DATA, OTA_DATA)
     ]
     found.append((apps[0].offset, _fits(parts["firmware"], apps[0])))
-    if pack is not None and MODEL in table:
+    if pack is not None and MODEL in table and not find_pack(parts["firmware"], len(parts["firmware"])):
         found.append((table[MODEL].offset, _fits(device_bytes(pack), table[MODEL])))
     return sorted(found)
 
