@@ -21,6 +21,7 @@ from dhn_kit.board_session import BoardSession, open_board
 from dhn_kit.boards import Board, load_board
 from dhn_kit.bundle import pack_bundle
 from dhn_kit.firmware_build import FirmwareImage, build_firmware
+from dhn_kit.graph import Graph
 from dhn_kit.hooks import ALWAYS, NEVER, Bundle, HookSpec
 from dhn_kit.link import Link, Transport
 from dhn_kit.pack import Pack, pack
@@ -31,13 +32,18 @@ from test_runtime import exit_net
 SENSOR = Path(__file__).parent / "fw" / "sensor.c"
 
 
-@functools.cache
-def small_pack() -> Pack:
+def small_net() -> Graph:
     """A residual network on 8 x 8 x 1 inputs, so small that a sample with its input is one frame."""
     net = Net((8, 8, 1))
     x = net.block(net.conv("x", 2, stride=2), 2)
     net.fc(net.mean(x), 4)
-    return pack(net.done())
+    return net.done()
+
+
+@functools.cache
+def small_pack() -> Pack:
+    """`small_net`, for any core."""
+    return pack(small_net())
 
 
 def small_inputs(count: int, seed: int = 0) -> np.ndarray:

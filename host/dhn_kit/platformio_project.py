@@ -169,6 +169,7 @@ def project_files(pack: bytes, name: str, board: Board, *, sample_bytes: int, fu
     if settings.framework == "espidf":
         files["CMakeLists.txt"] = render("platformio/CMakeLists.txt.j2")
         files["src/CMakeLists.txt"] = render("platformio/component.cmake.j2")
+        files["sdkconfig.defaults"] = (resources.path("firmware") / "port/espidf/sdkconfig.defaults").read_text()
     files |= {f"src/{place}": path.read_text() for place, path in sources.items()}
     files |= {f"src/{place}": text for place, text in model.items()}
     return files | {f"lib/dhn/{place}": text for place, text in runtime_library(groups).items()}
