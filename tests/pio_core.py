@@ -14,15 +14,14 @@ HERE = Path(__file__).resolve().parent / "platformio"
 
 @dataclass(frozen=True)
 class StandIn:
-    """How the stand-in of a board compiles: ``prefix`` of the compilers' names, ``sources`` folders that take the place
-    of the Arduino core, ``upload`` a command line in which PlatformIO fills in $SOURCE and $UPLOAD_PORT."""
+    """How the stand-in of a board compiles: ``prefix`` of the compilers' names; ``finish``, if any, is a command line
+    that makes firmware.bin of $SOURCE, ``upload`` one that writes it to $UPLOAD_PORT. PlatformIO fills these in."""
 
     prefix: str
     flags: list[str] = field(default_factory=list)
     defines: list[str] = field(default_factory=list)
-    include: list[str] = field(default_factory=list)
-    sources: list[str] = field(default_factory=list)
     link: list[str] = field(default_factory=list)
+    finish: str = ""
     upload: str = "false"
 
 

@@ -11,6 +11,7 @@ import dataclasses
 import importlib.util
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -21,15 +22,18 @@ from pathlib import Path
 
 import pytest
 
+import esp_mock
+import test_framework_ports
 from board_rig import small_bundle, small_inputs, small_pack
-from dhn_kit import platformio_build, resources
+from dhn_kit import cli, platformio_build, resources
 from dhn_kit.board_session import open_board
 from dhn_kit.boards import Board, PlatformIO, list_boards, load_board
 from dhn_kit.commands import projects
 from dhn_kit.errors import DhnError
-from dhn_kit.esp_partitions import APP
+from dhn_kit.esp_flash import model_on
+from dhn_kit.esp_partitions import APP, TABLE_BYTES, TABLE_OFFSET, read_table
 from dhn_kit.pack import Pack, pack
-from dhn_kit.platformio_project import GENERATED, Project, load_project, partition_table, with_framework
+from dhn_kit.platformio_project import GENERATED, Project, load_project, partition_table, settings_of, with_framework
 from dhn_kit.platformio_run import run_pio
 from dhn_kit.playback import install
 from dhn_kit.twin import Twin
@@ -37,7 +41,7 @@ from nets import Net
 from pio_core import StandIn, StandInBoard, add_platform, make_core
 
 PORTS = resources.path("firmware") / "port"
-BOOT = Path(__file__).parent / "platformio" / "boot.py"
+STAND_INS = Path(__file__).parent / "platformio"
 REAL = [name for name in list_boards() if load_board(name).platformio]
 EMULATED = "qemu-cortex-m4"
 
@@ -71,9 +75,71 @@ def emulated_platform(core: Path, workdir: Path) -> None:
             *(f"-Wl,--defsym={n}" for n in ("CODE_BASE=0", "CODE_BYTES=0x400000")),
             *(f"-Wl,--defsym={n}" for n in ("RAM_BASE=0x20000000", "RAM_BYTES=0x400000")),
         ],
-        upload=f"{sys.executable} {BOOT} {EMULATED} $SOURCE $UPLOAD_PORT {workdir}",
+        upload=f"{sys.executable} {STAND_INS / 'boot.py'} {EMULATED} $SOURCE $UPLOAD_PORT {workdir}",
     )
     add_platform(core, "emulated", {"mps2_an386": StandInBoard("an386", 25_000_000, 4 << 20, 4 << 20, (), tools)})
+
+
+def git_url(platform: str) -> str:
+    """As PlatformIO notes where a platform came from; empty: from its registry."""
+    return f"git+{platform}" if "://" in platform else ""
+
+
+def real_boards() -> dict[str, dict[str, StandInBoard]]:
+    """By platform and PlatformIO's name: what its board files say of the boards that have a file here."""
+    found: dict[str, dict[str, StandInBoard]] = {}
+    for name, (mcu, ram, flash) in PLATFORMIO_BOARDS.items():
+        board = load_board(name)
+        settings = settings_of(board)
+        known = StandInBoard(mcu, board.timer.tick_hz, ram, flash, ("arduino", "espidf"), compiled_by(name, settings))
+        found.setdefault(settings.platform, {})[settings.board] = known
+    return found
+
+
+#: mcu, maximum_ram_size and maximum_size. Source: boards/*.json of PlatformIO's platforms.
+PLATFORMIO_BOARDS = {
+    "esp32": ("esp32", 327680, 4194304),
+    "esp32s3": ("esp32s3", 524288, 8388608),
+    "esp32c3": ("esp32c3", 327680, 4194304),
+    "esp8266": ("esp8266", 81920, 4194304),
+    "rpipico": ("rp2040", 270336, 2097152),
+    "rpipico2": ("rp2350", 524288, 4194304),
+    "nucleo_f446re": ("stm32f446ret6", 131072, 524288),
+    "nucleo_l4r5zi": ("stm32l4r5zit6", 655360, 2097152),
+    "nucleo_h743zi": ("stm32h743zit6", 524288, 2097152),
+    "nrf52840_dk": ("nrf52840", 248832, 815104),
+    "nano33ble": ("nrf52840", 262144, 983040),
+    "teensy41": ("imxrt1062", 524288, 8126464),
+}
+
+
+def compiled_by(name: str, settings: PlatformIO) -> StandIn:
+    """This machine's compiler for the core, and stubs for the framework: what the framework defines stays open."""
+    case = test_framework_ports.CASES[name]
+    given = {define.partition("=")[0] for define in (*settings.defines, "DHN_FLASH_BYTES", "DHN_FLASH_PAGE")}
+    prefix, *flags = case.tools
+    stubs = test_framework_ports.STUBS
+    flags += [f"-isystem{stubs / 'arduino'}", f"-isystem{stubs / 'espidf'}"]
+    macros = [m for m in case.macros if m.partition("=")[0] not in {*given, "HAL_FLASH_UNIT"}]
+    script = [f"-T{STAND_INS / 'esp32.ld'}"] if name == "esp32" else []
+    entry = ["-Wl,-e,_Z5setupv", "-Wl,-u,_Z5setupv", "-Wl,-u,_Z4loopv"]
+    open_symbols = ["-nostdlib", "-Wl,--unresolved-symbols=ignore-all"]
+    finish = f"{sys.executable} {STAND_INS / 'esp_image.py'} $SOURCE $PROJECT_DIR/partitions.csv"
+    upload = f"{sys.executable} -m esptool --chip esp32 --port $UPLOAD_PORT --no-stub write-flash " + " ".join(
+        f"{at:#x} $BUILD_DIR/{part}.bin" for at, part in UPLOADED.items()
+    )
+    return StandIn(
+        prefix,
+        flags,
+        ["ARDUINO=10819", *macros],
+        [*open_symbols, *entry, *script],
+        finish if name == "esp32" else "",
+        upload if name == "esp32" else "false",
+    )
+
+
+#: Where espressif32 puts what it built.
+UPLOADED = {0x1000: "bootloader", 0x8000: "partitions", 0xE000: "boot_app0", 0x10000: "firmware"}
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +147,8 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A PlatformIO with the emulated board's platform; the emulator of an upload ends with the tests."""
     workdir = tmp_path_factory.mktemp("pio")
     emulated_platform(make_core(workdir / "core"), workdir)
+    for name, boards in real_boards().items():
+        add_platform(workdir / "core", name.removesuffix(".git").rpartition("-")[2], boards, git_url(name))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PLATFORMIO_CORE_DIR", str(workdir / "core"))
         patch.setenv("PYTHONPATH", str(resources.PACKAGE.parent))
@@ -265,6 +333,14 @@ def test_a_board_that_stays_silent_is_reported_after_a_while(built: Project) -> 
         projects.wait_for_hello(built, f"socket://127.0.0.1:{free_port()}", timeout=0.1)
 
 
+def test_a_failed_upload_is_reported_in_the_words_of_its_tool(built: Project) -> None:
+    # boot.py refuses what is no address.
+    with pytest.raises(
+        DhnError, match=r"'pio run -t upload --upload-port nowhere' fails in .*: ValueError: not enough"
+    ):
+        projects.upload(built, "nowhere")
+
+
 # -- Projects for every real board
 
 
@@ -284,3 +360,59 @@ def test_only_an_esp32_has_a_port_to_esp_idf() -> None:
     assert with_framework(load_board("esp32c3"), "espidf").port == "espidf"
     with pytest.raises(DhnError, match="teensy41 has no port to 'espidf'"):
         with_framework(load_board("teensy41"), "espidf")
+
+
+def test_every_real_board_is_known_to_the_stand_ins() -> None:
+    assert set(REAL) == set(PLATFORMIO_BOARDS)
+
+
+def test_the_project_of_every_board_resolves(rig: Path, tmp_path: Path) -> None:
+    for name in REAL:
+        projects.write(small_pack(), load_board(name), tmp_path / name, None, 8192)
+    command = [sys.executable, str(STAND_INS / "resolve.py"), *(str(tmp_path / name) for name in REAL)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = {f["env"]: (f["mcu"], f["unknown"]) for f in json.loads(done.stdout)}
+    assert found == {name: (PLATFORMIO_BOARDS[name][0], []) for name in REAL}
+
+
+BUILT = [n for n in REAL if load_board(n).tested == "built"]
+
+
+def undefined(project: Project, prefix: str) -> set[str]:
+    """What the project's objects refer to and none of them defines, of the functions that its own headers declare."""
+    objects = map(str, sorted(project.elf.parent.rglob("*.o")))
+    lines = subprocess.run([f"{prefix}nm", *objects], capture_output=True, text=True, check=True).stdout.splitlines()
+    symbols = [line.split() for line in lines if re.search(r" [A-Za-z] \S+$", line)]
+    missing = {s[-1] for s in symbols if s[-2] == "U"} - {s[-1] for s in symbols if s[-2] != "U"}
+    assert "Serial" in missing, "a framework's objects should be among them"
+    headers = "".join(p.read_text() for folder in ("src", "lib") for p in (project.folder / folder).rglob("*.h"))
+    string_h = {"memcmp", "memcpy", "memmove", "memset"}
+    return {name for name in missing - string_h if re.search(rf"\b{name}(\(|\[)", headers)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BUILT)
+def test_a_board_that_is_called_built_was_built_with_a_stand_in(name: str, rig: Path, tmp_path: Path) -> None:
+    project = projects.write(small_pack(), load_board(name), tmp_path / "p", None, 8192)
+    sizes = platformio_build.build_project(project)
+    assert sizes.flash_bytes is not None and sizes.flash_bytes > len(small_pack().data)
+    assert undefined(project, test_framework_ports.CASES[name].tools[0]) == set()
+    if name == "esp32":
+        assert_upload_works(project, tmp_path)
+
+
+def assert_upload_works(project: Project, tmp_path: Path) -> None:
+    """'dhn-kit flash' ends with the very bytes in flash that esptool's own merge makes of the build."""
+    (project.folder / "board.txt").write_text("esp32\n")
+    small_pack().save(project.folder / "model.dhn")
+    with esp_mock.running_chip() as chip:
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["flash", str(project.folder), "--port", chip.url(), "--no-wait"])
+        assert stop.value.code in (0, None)
+        parts = [(at, (project.elf.parent / f"{part}.bin").read_bytes()) for at, part in UPLOADED.items()]
+        esp_mock.assert_flash_is(chip, esp_mock.merged(tmp_path, parts), tmp_path)
+        tool = esp_mock.tool(chip)
+        table = read_table(tool.read(TABLE_OFFSET, TABLE_BYTES))
+        assert list(table.values()) == partition_table(project.board)
+        assert model_on(tool, table) == small_pack().hash

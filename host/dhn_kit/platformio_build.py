@@ -14,8 +14,8 @@ from dhn_kit.platformio_project import Project, settings_of
 from dhn_kit.platformio_run import BUILD_TIMEOUT, fetching_error, run_pio
 
 UPLOAD_TIMEOUT = 300.0
-#: The network, by its name in C: a program without it does not run the application.
-_PACK_OBJECT = "model_pack"
+#: The list of the network's kernels, by its name in C: a program without it does not run the application.
+_APPLICATION_OBJECT = "model_registry"
 _USED = re.compile(r"^(RAM|Flash): .*\(used (\d+) bytes from (\d+) bytes\)", re.MULTILINE)
 _TOO_LARGE = re.compile(r"The (program|data) size \((\d+) bytes\) is greater than maximum allowed \((\d+) bytes\)")
 _OVERFLOW = re.compile(r"region `(\w+)' overflowed by (\d+) bytes")
@@ -53,7 +53,7 @@ def upload_project(project: Project, port: str | None, timeout: float = UPLOAD_T
 
 def check_application(project: Project) -> None:
     """DhnError: an edited project whose program no longer reaches the application, and so would never say hello."""
-    if _PACK_OBJECT not in elf_objects(project.elf.read_bytes()):
+    if _APPLICATION_OBJECT not in elf_objects(project.elf.read_bytes()):
         raise DhnError(
             f"{project.elf} does not run the dhn application; call app_start and app_step again in src/ "
             f"(a file that you delete comes back with 'dhn-kit build -o {project.folder}')"
@@ -69,8 +69,15 @@ def _pio(arguments: list[str], project: Project, timeout: float) -> str:
         fetching_error(text, platform)
         or _does_not_fit(text, project.board)
         or _no_port(text, project.board)
-        or DhnError(f"'pio {' '.join(arguments)}' fails in {project.folder}: {first_error(text)}")
+        or DhnError(f"'pio {' '.join(arguments)}' fails in {project.folder}: {_complaint(text)}")
     )
+
+
+def _complaint(text: str) -> str:
+    """The first error of a compiler, else what was said last before SCons gave up."""
+    said = text.partition("\n*** [")[0].splitlines()
+    lines = [words for line in said if (words := line.strip(" │╭╮╰╯─"))]
+    return first_error("\n".join(lines))
 
 
 def _does_not_fit(text: str, board: Board) -> DhnError | None:

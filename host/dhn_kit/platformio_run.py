@@ -34,7 +34,8 @@ def run_pio(arguments: Sequence[str], folder: Path | None = None, timeout: float
     with subprocess.Popen(
         command,
         cwd=folder,
-        env=os.environ | {"PLATFORMIO_SETTING_ENABLE_TELEMETRY": "No"},
+        # Messages of its tools would be wrapped to the width of a terminal.
+        env=os.environ | {"PLATFORMIO_SETTING_ENABLE_TELEMETRY": "No", "COLUMNS": "1000"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

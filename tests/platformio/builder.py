@@ -22,22 +22,21 @@ env.Replace(
     PROGNAME="firmware",
     PROGSUFFIX=".elf",
     SIZECHECKCMD="$SIZETOOL -A -d $SOURCES",
-    SIZEPROGREGEXP=tools.get("flash_sections", r"^(?:\.text|\.rodata|\.data|\.dhn_weights)\s+(\d+).*"),
-    SIZEDATAREGEXP=tools.get("ram_sections", r"^(?:\.data|\.bss|\.noinit)\s+(\d+).*"),
+    SIZEPROGREGEXP=r"^(?:\.flash)?(?:\.dram0)?\.(?:text|rodata|data|weights|dhn_weights)\s+(\d+).*",
+    SIZEDATAREGEXP=r"^(?:\.dram0)?\.(?:data|bss|noinit)\s+(\d+).*",
     UPLOADCMD=tools["upload"],
 )
 env.Append(
     CCFLAGS=[*tools["flags"], "-Os", "-ffunction-sections", "-fdata-sections", "-Wall", "-Wextra", "-Werror"],
     CFLAGS=["-std=gnu11"],
-    CXXFLAGS=["-std=gnu++17", "-fno-exceptions", "-fno-rtti"],
+    CXXFLAGS=["-std=gnu++11", "-fno-exceptions", "-fno-rtti"],
     CPPDEFINES=[tuple(d.split("=", 1)) if "=" in d else d for d in tools["defines"]],
-    CPPPATH=tools["include"],
     LINKFLAGS=[*tools["flags"], "-Wl,--gc-sections", *tools["link"]],
     ASFLAGS=tools["flags"],
 )
-for number, folder in enumerate(tools["sources"]):
-    env.BuildSources(f"$BUILD_DIR/core{number}", folder)
 
 program = env.BuildProgram()
+if tools["finish"]:
+    program = env.Command("$BUILD_DIR/firmware.bin", program, env.VerboseAction(tools["finish"], "Building $TARGET"))
 Default(env.Alias("buildprog", program, program))
 AlwaysBuild(env.Alias("upload", program, [env.VerboseAction("$UPLOADCMD", "Uploading $SOURCE")]))
