@@ -318,7 +318,7 @@ def test_a_reservoir_beside_a_rule_with_a_claim_on_the_same_inferences_is_refuse
         SamplerPolicy(reservoir=2, window=10, every_nth=3),
         SamplerPolicy(reservoir=2, window=10, balance=0.1),
     ):
-        with pytest.raises(BoardError, match="out of range"):
+        with pytest.raises(BoardError, match="out of range; a reservoir would draw from the same inferences"):
             board.client.sampler(rules)
 
 
@@ -344,7 +344,7 @@ def test_propensities_of_combined_rules_weigh_every_input_alike(board: BoardSess
 
 
 def test_a_reservoir_larger_than_the_memory_is_refused(board: BoardSession) -> None:
-    with pytest.raises(BoardError, match="out of range"):
+    with pytest.raises(BoardError, match="out of range; its memory must hold"):
         board.client.sampler(SamplerPolicy(reservoir=1000, window=5000))
 
 

@@ -17,10 +17,12 @@ from dhn_kit.datasets import load
 from dhn_kit.errors import DhnError
 from dhn_kit.pack import load_pack, pack
 from dhn_kit.quantize import top1
+from dhn_kit.samples import Reason
 from dhn_kit.store import SampleStore
 from dhn_kit.train.trainer import Options
 from dhn_kit.twin import Twin
-from nets import residual_net
+from nets import Net, residual_net
+from sample_stores import varied_inputs
 
 Call = Callable[..., dict[str, Any]]
 
@@ -194,6 +196,33 @@ def test_the_board_is_told_its_surroundings_and_tells_its_state(call: Call, tmp_
     status = call("status", "m.dhn", "--board", "posix")
     assert status["board"]["automatic"] and status["board"]["state_bytes"] > 4000
     assert status["surroundings"]["env"][0] == 100 and status["monitor"]["rows"] == 0
+
+
+def test_a_reservoir_fits_the_boards_memory(call: Call, tmp_path: Path) -> None:
+    graph = Net((16, 16, 5), seed=0)
+    graph.fc(graph.mean(graph.conv("x", 8)), 5)
+    pack(graph.done()).save(tmp_path / "m.dhn")
+    np.savez(tmp_path / "x.npz", x=np.zeros((60, 16, 16, 5), np.int8))
+    done = call("collect", "m.dhn", "s.db", "--board", "posix", "-i", "x.npz", "--policy", "reservoir")
+    with SampleStore(tmp_path / "s.db") as store:
+        samples = store.load(load_pack(tmp_path / "m.dhn").hash)
+    assert {s.reason for s in samples} == {Reason.RESERVOIR} and done["stored"] == 60 // 24 * 3
+
+
+@pytest.mark.slow
+def test_the_loop_takes_what_training_takes(call: Call, tmp_path: Path) -> None:
+    small_pack(tmp_path / "m.dhn", 4)
+    main = load_pack(tmp_path / "m.dhn")
+    q = varied_inputs(main, 320)
+    np.savez(tmp_path / "x.npz", x=q, y=Twin(main).run(q).output.argmax(axis=1))
+    rest = ("--board", "posix", "--risk", "0.2", "--hooks", "exit", "--count", "290", "--allow-unseen")
+    loop = ("loop", "m.dhn", "s.db", "-i", "x.npz", *rest)
+    turn = call(*loop, "--method", "ff", "--against", "label")["turns"][0]
+    assert turn["collected"]["stored"] == 290 and {t["method"] for t in turn["methods"]} == {"ff"}
+    assert turn["pushed"] and all(p["epsilon"] <= 0.2 for p in turn["operating_points"][:-1])
+    for options, says in ((("--method", "sgd"), "'sgd'"), (("--side", "none.onnx"), "does not exist")):
+        with pytest.raises(DhnError, match=says):
+            call(*loop, *options)
 
 
 def test_labels_may_be_unknown_and_may_come_later(call: Call, tmp_path: Path) -> None:

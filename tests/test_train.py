@@ -261,6 +261,22 @@ def test_only_full_runs_drawn_without_looking_at_the_input_are_used(two_points: 
     assert split.tags == [1, 5] and split.input is None and split.label is None
 
 
+def test_what_was_sought_among_full_runs_counts_beside_lots_and_not_alone(two_points: list[HookPoint]) -> None:
+    """Every fourth input drifts; of all one in five is drawn. Beyond the lots a drifted one is kept for certain."""
+    drift, lot = Reason.DRIFT, Reason.FULL_RUN
+    drawn = [sample(n, reason=lot | drift if n % 4 == 0 else lot, bundle_version=3) for n in range(0, 100, 5)]
+    drawn = [replace(s, propensity=1.0 if s.reason & drift else 0.2) for s in drawn]
+    sought = [sample(n, reason=drift, bundle_version=3) for n in range(0, 100, 4) if n % 5]
+    split = split_from_samples(drawn + sought, two_points)
+    assert split.propensity is not None
+    drifted = np.array(split.tags) % 4 == 0
+    assert (1 / split.propensity)[drifted].sum() / (1 / split.propensity).sum() == pytest.approx(0.25)
+    with pytest.raises(DhnError, match="none of 20 samples"):
+        split_from_samples(sought, two_points)
+    gated = [replace(s, full_run=False) for s in sought]
+    assert len(split_from_samples(drawn + gated, two_points)) == len(drawn)
+
+
 def test_a_tag_that_was_sampled_twice_counts_once_but_untagged_samples_all_count(two_points: list[HookPoint]) -> None:
     samples = [sample(1), sample(2, tag=1), sample(3, tag=0xFFFFFFFF), sample(4, tag=0xFFFFFFFF)]
     assert len(split_from_samples(samples, two_points)) == 3

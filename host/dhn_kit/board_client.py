@@ -88,10 +88,10 @@ STATUS = {
 
 
 class BoardError(DhnError):
-    """The board answered with a negative ``status``."""
+    """The board answered with a negative ``status``; ``hint`` says what may help."""
 
-    def __init__(self, status: int) -> None:
-        super().__init__(f"the board refuses: {STATUS.get(status, f'unknown status {status}')}")
+    def __init__(self, status: int, hint: str = "") -> None:
+        super().__init__(f"the board refuses: {STATUS.get(status, f'unknown status {status}')}{hint}")
         self.status = status
 
 
@@ -364,7 +364,17 @@ class BoardClient:
             policy.budget,
             _share(policy.balance),
         )
-        return _parse_policy(self._request(SAMPLER, payload))
+        try:
+            return _parse_policy(self._request(SAMPLER, payload))
+        except BoardError as error:
+            both = policy.reservoir and (policy.every_nth or policy.balance)
+            why = (
+                "a reservoir would draw from the same inferences as every n-th or balanced: choose one of them"
+                if both
+                else "its memory must hold two such samples, or the reservoir and two more: sample without inputs, or "
+                "build with more --sample-bytes"
+            )
+            raise BoardError(error.status, f"; {why}") from error
 
     def sampler_state(self) -> SamplerState:
         return SamplerState(*SAMPLER_STATE.unpack(self._request(SAMPLER)[RULES.size :]))

@@ -9,7 +9,19 @@ from typing import Annotated
 import typer
 
 from dhn_kit import __version__
-from dhn_kit.commands import console, device, environment, export, hooks, latency, model, results, status, watching
+from dhn_kit.commands import (
+    console,
+    device,
+    environment,
+    export,
+    hooks,
+    latency,
+    model,
+    results,
+    status,
+    training,
+    watching,
+)
 from dhn_kit.errors import DhnError
 
 app = typer.Typer(
@@ -25,7 +37,7 @@ COMMANDS = (
     device.run,
     device.bench,
     hooks.collect,
-    hooks.train,
+    training.train,
     hooks.push,
     hooks.loop,
     status.status,

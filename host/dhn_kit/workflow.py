@@ -75,6 +75,24 @@ def sampler_policy(policy: str, full_share: float, budget: int = 0, with_input: 
     return replace(rules[policy], full_share=full_share, budget=budget, with_input=with_input)
 
 
+def fitted(client: BoardClient, policy: SamplerPolicy) -> SamplerPolicy:
+    """With as large a reservoir as the board's sample memory holds, the window smaller by as much.
+
+    DhnError where not even one sample can wait in it.
+    """
+    if not policy.reservoir:
+        return policy
+    client.sampler(replace(policy, reservoir=0, window=0))
+    state = client.sampler_state()
+    size = min(policy.reservoir, state.cells - 2)
+    if size < 1:
+        raise DhnError(
+            f"the board's memory holds {state.cells} samples of {state.record_bytes} bytes and a reservoir needs 3: "
+            "collect with --no-input, or build with more --sample-bytes"
+        )
+    return replace(policy, reservoir=size, window=max(1, policy.window * size // policy.reservoir))
+
+
 def collect(
     client: BoardClient,
     board: Board,
@@ -98,7 +116,7 @@ def collect(
     falls = client.counters().falls
     session = store.session(board.name, hello.hash, hello.bundle_version)
     recorder = Recorder(client, store, session)
-    policy = policy or sampler_policy("every", FULL_SHARE)
+    policy = fitted(client, policy or sampler_policy("every", FULL_SHARE))
     client.sampler(policy)
     everything = policy.every_nth == 1 and not policy.budget
     try:
@@ -285,8 +303,14 @@ def options_for(risk: float, delta: float, kinds: str, seed: int, version: int) 
     )
 
 
+def own_error(bundle: BundleFile) -> float:
+    """How often the full network was wrong on the training samples; 0 where answers are judged by its own."""
+    return float(bundle.report.get("full_error", 0.0))
+
+
 def check_certified(bundle: BundleFile, risk: float | None = None) -> None:
-    """DhnError unless every operating point has a certificate, and the first one a risk of at most `risk`."""
+    """DhnError unless every operating point has a certificate, and the first one a risk of at most `risk`, beyond the
+    full network's own errors where labels judge."""
     certified = promises(bundle.certificates)
     missing = [name for k, name in enumerate(bundle.operating_points) if k not in certified]
     if missing or not bundle.operating_points:
@@ -294,15 +318,17 @@ def check_certified(bundle: BundleFile, risk: float | None = None) -> None:
             f"operating point '{', '.join(missing) or 'none'}' has no certificate; "
             "train with more calibration samples, or push with --uncertified"
         )
-    if risk is not None and min(c.epsilon for c in certified.values()) > risk:
+    if risk is not None and min(c.epsilon for c in certified.values()) > risk + own_error(bundle) + 1e-12:
         raise DhnError(
             f"no operating point is certified at a risk of {risk:.3g}; collect more samples or allow more risk"
         )
 
 
 def best_point(bundle: BundleFile, risk: float) -> int:
-    """The thriftiest operating point (they are ordered from cautious to thrifty) certified at `risk` or less."""
-    fitting = [k for k, c in promises(bundle.certificates).items() if c.epsilon <= risk + 1e-12]
+    """The thriftiest operating point (they are ordered from cautious to thrifty) certified at `risk` or less, beyond
+    the full network's own errors where labels judge."""
+    allowed = risk + own_error(bundle) + 1e-12
+    fitting = [k for k, c in promises(bundle.certificates).items() if c.epsilon <= allowed]
     return max(fitting, default=0)
 
 

@@ -64,7 +64,7 @@ def _gather(pack: Pack, run: WhatIf, costs: Costs, board: str, counting: str, ri
     file, split = run.file, run.split
     outcomes = [run.at(k) for k in range(len(file.operating_points))]
     rows = [_figures(run, k, outcome) for k, outcome in enumerate(outcomes)]
-    chosen = chosen_point(rows, risk)
+    chosen = chosen_point(rows, risk + float(file.report.get("full_error", 0.0)))
     return ReportData(
         model=pack.name,
         board=board,

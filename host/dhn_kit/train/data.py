@@ -29,6 +29,8 @@ Floats = npt.NDArray[np.float64]
 CONTENT = 0x80000000
 #: Reasons that give every input a known chance, so that a sample kept for one of them is a fair draw, once weighted.
 UNBIASED = Reason.REQUESTED | Reason.FULL_RUN | Reason.EVERY_NTH | Reason.RESERVOIR | Reason.BALANCED
+#: Those of them that a board draws by itself, among all inputs.
+LOTS = UNBIASED & ~Reason.REQUESTED
 #: Reasons that look for something: what they keep beside a fair draw teaches, but proves nothing.
 SOUGHT = Reason.UNCERTAIN | Reason.DRIFT
 #: Largest weight of a sample in training, as a multiple of the median.
@@ -138,7 +140,8 @@ def split_from_samples(
     several times counts once, so that no input weighs more than another; in a stream (``spacing`` as in `Split`) the
     same picture may come again. Raises DhnError when nothing is left.
     """
-    usable = [s for s in samples if (_sought(s) if sought and _is_sought(s) else _fair(s))]
+    drawn = {s.session for s in samples if s.reason & LOTS}
+    usable = [s for s in samples if (_sought(s) if sought and _is_sought(s) else _fair(s, s.session in drawn))]
     usable = [s for s in usable if len(s.features) == len(points) and all(f is not None for f in s.features)]
     if not spacing:
         usable = list({(s.tag if s.tag != UNTAGGED else ~k): s for k, s in enumerate(usable)}.values())
@@ -161,8 +164,11 @@ def split_from_samples(
     )
 
 
-def _fair(sample: Sample) -> bool:
-    return bool(sample.reason & UNBIASED) and (sample.full_run or sample.bundle_version == 0)
+def _fair(sample: Sample, drawn: bool) -> bool:
+    """Where every run is a full one, what the board sought is part of the same design as what it ``drawn`` by lot: such
+    inputs are kept for certain, so that without those beyond the lots they would count too little."""
+    reasons = UNBIASED | SOUGHT if drawn else UNBIASED
+    return bool(sample.reason & reasons) and (sample.full_run or sample.bundle_version == 0)
 
 
 def _is_sought(sample: Sample) -> bool:

@@ -228,7 +228,7 @@ def _certified(
     final = [s for s in final if s not in silent]
     what = "error" if options.against == "label" else "risk"
     names = [f"{what} {c.epsilon:.2%}" for c in chosen]
-    report = _report(options, hook, calibration, ladder, dropped, refused, specs)
+    report = _report(options, hook, calibration, ladder, dropped, refused, specs) | {"full_error": error}
     bundle = Bundle(
         final, names if final else [], verdict.certificates if final else [], options.version, report=report
     )
