@@ -31,6 +31,7 @@ from esp_mock import (
     FLASH_BYTES,
     HOOKS_AT,
     SLOT_BYTES,
+    TABLE,
     app_image,
     assert_flash_is,
     built_project,
@@ -63,15 +64,19 @@ class FakeFlash(EspTool):
     def __init__(self, image: bytes | bytearray, cut: int = -1, kept: int | None = None) -> None:
         super().__init__("esp32", "none")
         # The class is frozen; this is what makes a stand-in of it.
-        vars(self).update(image=bytearray(image), cut=cut, kept=kept, touched=[])
+        vars(self).update(image=bytearray(image), cut=cut, kept=kept, touched=[], restarts=0)
 
     image: bytearray
     cut: int
     kept: int | None
     touched: list[int]
+    restarts: int
 
     def read(self, offset: int, size: int, *, restart: bool = False) -> bytes:
         return bytes(self.image[offset : offset + size])
+
+    def restart(self) -> None:
+        vars(self).update(restarts=self.restarts + 1)
 
     def write(self, parts: Sequence[tuple[int, bytes]], *, restart: bool = False) -> None:
         for offset, data in parts:
@@ -266,7 +271,7 @@ def refused(flash: bytes, bundle: bytes) -> str:
     chip = FakeFlash(flash)
     with pytest.raises(DhnError) as error:
         flash_hooks(chip, bundle)
-    assert chip.touched == [] and "\n" not in str(error.value)
+    assert (chip.touched, chip.restarts) == ([], 1) and "\n" not in str(error.value)
     return str(error.value)
 
 
@@ -275,13 +280,20 @@ def test_a_bundle_that_the_board_would_not_take_is_refused_before_anything_is_wr
     assert "belongs to another model" in refused(image, foreign_bundle())
     assert "the board has 5 in use; train it with --version 6" in refused(image, small_bundle(5))
     assert "no partition table at 0x8000; flash the firmware first" in refused(b"\xff" * FLASH_BYTES, small_bundle(6))
-    table = partition_table("app0, app, ota_0, 0x10000, 0x100000\n")
-    image = whole_flash()
-    other = image[:TABLE_OFFSET] + table.ljust(TABLE_BYTES, b"\xff") + image[TABLE_OFFSET + TABLE_BYTES :]
+    other = with_table("app0, app, ota_0, 0x10000, 0x100000\n")
     assert "no partitions dhn_hooks0 and dhn_hooks1 (it has app0)" in refused(other, small_bundle(6))
+    other = with_table(TABLE.replace(f"{HOOKS_AT + SLOT_BYTES:#x}", "0x3d0000"))
+    assert "must be equally large and follow one another" in refused(other, small_bundle(6))
+    image = whole_flash()
     at = read_table(partition_table())[esp_flash.MODEL].offset
     without = image[:at] + b"\xff" * 4096 + image[at + 4096 :]
     assert "no dhn model was found" in refused(without, small_bundle(6))
+
+
+def with_table(text: str) -> bytes:
+    """The flash of a board that is divided in another way."""
+    image, table = whole_flash(), partition_table(text)
+    return image[:TABLE_OFFSET] + table.ljust(TABLE_BYTES, b"\xff") + image[TABLE_OFFSET + TABLE_BYTES :]
 
 
 def foreign_bundle() -> bytes:

@@ -61,7 +61,14 @@ def flash_hooks(
     valid hook set whenever the power fails: the old slot's identity goes first, the new one comes last.
     DhnError before anything is written: no such partitions, bundle for another model, too large, not newer.
     """
-    start, unit = time.monotonic(), unit_bytes or UNIT
+    start = time.monotonic()
+    with tool.restarted_on_error():
+        number, offset, version, written, model = _flash_hooks(tool, bundle, report, unit_bytes or UNIT)
+    return FlashedHooks(written, time.monotonic() - start, number, offset, version, model)
+
+
+def _flash_hooks(tool: EspTool, bundle: bytes, report: Report, unit: int) -> tuple[int, int, int, int, str]:
+    """Slot, its offset, version, bytes written, and the model's hash."""
     report("reading the board's partitions")
     table = read_table(tool.read(TABLE_OFFSET, TABLE_BYTES))
     slots = _slots(table)
@@ -80,9 +87,7 @@ def flash_hooks(
     image = confirmed_slot(bundle, SECTOR, unit)
     report(f"writing version {header['bundle_version']} into slot {number}")
     written = _write_slot(tool, slots[number].offset, image)
-    return FlashedHooks(
-        written, time.monotonic() - start, number, slots[number].offset, header["bundle_version"], model
-    )
+    return number, slots[number].offset, header["bundle_version"], written, model
 
 
 def _slots(table: Mapping[str, Partition]) -> list[Partition]:
@@ -91,7 +96,12 @@ def _slots(table: Mapping[str, Partition]) -> list[Partition]:
             f"the board has no partitions {' and '.join(SLOTS)} (it has {', '.join(table)}); "
             "flash firmware made by 'dhn-kit build' first"
         )
-    return [table[name] for name in SLOTS]
+    first, second = (table[name] for name in SLOTS)
+    if first.size != second.size or first.offset + first.size != second.offset:
+        raise DhnError(
+            f"partitions {' and '.join(SLOTS)} must be equally large and follow one another; correct partitions.csv"
+        )
+    return [first, second]
 
 
 def _intact(tool: EspTool, part: Partition, header: SlotHeader) -> bool:
@@ -164,7 +174,8 @@ def _main_hash(data: bytes, room: int) -> str:
 def flash_parts(tool: EspTool, parts: Sequence[tuple[int, bytes]]) -> Flashed:
     """Writes all parts and starts the chip; esptool compares checksums of what stands in flash."""
     start = time.monotonic()
-    tool.write(parts, restart=True)
+    with tool.restarted_on_error():
+        tool.write(parts, restart=True)
     return Flashed(sum(len(data) for _, data in parts), time.monotonic() - start)
 
 

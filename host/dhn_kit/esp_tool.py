@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dhn_kit.errors import DhnError
@@ -65,6 +66,22 @@ class EspTool:
             # The header of a boot loader says how its flash is wired; as built is right.
             keep = ["--flash-mode", "keep", "--flash-freq", "keep", "--flash-size", "keep"]
             self._run(["write-flash", "--no-progress", *keep, *arguments], size, restart)
+
+    def restart(self) -> None:
+        """Has the chip run its program, whatever chip it is."""
+        replace(self, chip="auto")._run(["read-mac"], 0, restart=True)
+
+    @contextlib.contextmanager
+    def restarted_on_error(self) -> Iterator[None]:
+        """A chip that is left in its boot loader looks dead; so after an error or Ctrl-C it runs its program again."""
+        try:
+            yield
+        except Unreachable:
+            raise
+        except (DhnError, KeyboardInterrupt):
+            with contextlib.suppress(DhnError):
+                self.restart()
+            raise
 
     def _run(self, command: Sequence[str], size: int, restart: bool) -> None:
         if importlib.util.find_spec("esptool") is None:
