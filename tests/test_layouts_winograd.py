@@ -152,3 +152,12 @@ def test_a_channel_that_is_always_its_zero_point_has_empty_sums() -> None:
     table = np.frombuffer(winograd.winograd_4x4_scalar(call).consts["bias"], np.int32).reshape(2, 8)
     assert table[0, 0] == -36 * 128 * 36
     assert not table[1, :6].any()
+
+
+def test_lean_weights_for_plain_c_take_no_more_bytes_and_the_same_table() -> None:
+    fast, lean = (
+        prepare(all_by_name()[f"dhn_conv_winograd_4x4{kind}_s8__portable"], call_of(np.full((6, 3, 3, 8), 5, np.int8)))
+        for kind in ("", "_lean")
+    )
+    assert len(lean.consts["weight"]) == 6 * 3 * 3 * 8
+    assert lean.consts["bias"] == fast.consts["bias"]

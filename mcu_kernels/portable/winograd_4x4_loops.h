@@ -66,21 +66,53 @@ static void dhn_wino4_rows(const uint32_t *from, uint8_t *slot, const dhn_wino_p
     }
 }
 
+/* The weights' transform along one dimension. */
+#define DHN_WINO_WEIGHTS(g0, g1, g2, u0, u1, u2, u3, u4, u5)                                                           \
+    do {                                                                                                               \
+        uint32_t const s_ = g0 + g2, t_ = g0 + 4u * g2;                                                                \
+        u0 = 3u * g0;                                                                                                  \
+        u1 = s_ + g1;                                                                                                  \
+        u2 = s_ - g1;                                                                                                  \
+        u3 = t_ + 2u * g1;                                                                                             \
+        u4 = t_ - 2u * g1;                                                                                             \
+        u5 = 3u * g2;                                                                                                  \
+    } while (0)
+
+/* H * 65536 + L to lanes: a negative L took one from the upper. */
+DHN_WINO_INNER void dhn_wino_set_lanes(void *p, uint32_t x)
+{
+    dhn_wino_set_word(p, x + ((x & 0x8000u) << 1));
+}
+
+/* int8 weights of a pair of input channels, bytes `shift` bits and two above in the words of nine taps, to 36 slots. */
+DHN_WINO_INNER void dhn_wino4_weight_pair(const int8_t *w, uint32_t shift, uint8_t *slot, uint32_t step)
+{
+    uint32_t u[18];
+    for (uint32_t *to = u; to != u + 3; to++, w += 4) {
+        uint32_t g[3];
+        for (uint32_t i = 0; i < 3; i++) {
+            g[i] = (((dhn_wino_word(w + 12u * i) >> shift) & 0x00FF00FFu) ^ 0x00800080u) - 0x00800080u;
+        }
+        DHN_WINO_WEIGHTS(g[0], g[1], g[2], to[0], to[3], to[6], to[9], to[12], to[15]);
+    }
+    for (const uint32_t *from = u; from != u + 18; from += 3, slot += step) {
+        uint32_t u0, u1, u2, u3, u4, u5;
+        DHN_WINO_WEIGHTS(from[0], from[1], from[2], u0, u1, u2, u3, u4, u5);
+        dhn_wino_set_lanes(slot, u0);
+        dhn_wino_set_lanes(slot += step, u1);
+        dhn_wino_set_lanes(slot += step, u2);
+        dhn_wino_set_lanes(slot += step, u3);
+        dhn_wino_set_lanes(slot += step, u4);
+        dhn_wino_set_lanes(slot += step, u5);
+    }
+}
+
 /* int8 weights of one output channel, [groups of four input channels][9][4], to its words in 36 slots. */
 static inline void dhn_wino4_weights(const int8_t *w, uint8_t *slot, const dhn_wino_place_t *at, uint32_t groups)
 {
-    static const int8_t g[6][3] = {{3, 0, 0}, {1, 1, 1}, {1, -1, 1}, {1, 2, 4}, {1, -2, 4}, {0, 0, 3}};
-    for (uint32_t n = 0; n < groups * 2u * DHN_WINO4_FREQUENCIES; n++) {
-        uint32_t const pair = n / DHN_WINO4_FREQUENCIES, f = n % DHN_WINO4_FREQUENCIES;
-        int32_t low = 0, high = 0;
-        for (uint32_t tap = 0; tap < 9; tap++) {
-            const int8_t *const byte = w + (pair >> 1) * 36u + tap * 4u + (pair & 1u);
-            int32_t const factor = g[f / 6u][tap / 3u] * g[f % 6u][tap % 3u];
-            low += factor * byte[0];
-            high += factor * byte[2];
-        }
-        dhn_wino_set_word(slot + f * at->step + pair * at->pair_bytes,
-                          (uint32_t)high * 65536u + ((uint32_t)low & 0xFFFFu));
+    for (; groups > 0; groups--, w += 36, slot += 2u * at->pair_bytes) {
+        dhn_wino4_weight_pair(w, 0, slot, at->step);
+        dhn_wino4_weight_pair(w, 8, slot + at->pair_bytes, at->step);
     }
 }
 

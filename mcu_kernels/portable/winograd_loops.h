@@ -74,7 +74,7 @@ DHN_WINO_INNER void dhn_wino_set_sums(uint8_t *to, const dhn_wino_sums_t *s)
 
 /* v: slots up to `end`; u: [frequencies][pairs][4 output channels] words. Sums of each slot, [2 tiles][4 output channels];
  * pairs are even. */
-static void dhn_wino_sums(uint8_t *v, const uint8_t *u, uint32_t pairs, uint8_t *end)
+static inline void dhn_wino_sums(uint8_t *v, const uint8_t *u, uint32_t pairs, uint8_t *end)
 {
     for (; v != end; v += DHN_WINO_SUM_BYTES) {
         dhn_wino_sums_t s = {0, 0, 0, 0, 0, 0, 0, 0};

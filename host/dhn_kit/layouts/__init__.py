@@ -37,6 +37,7 @@ LAYOUTS: dict[str, Layout] = {
     "winograd_2x2": winograd.winograd_2x2,
     "winograd_4x4": winograd.winograd_4x4,
     "winograd_4x4_lean": winograd.winograd_4x4_lean,
+    "winograd_4x4_lean_scalar": winograd.winograd_4x4_lean_scalar,
     "winograd_4x4_scalar": winograd.winograd_4x4_scalar,
     **mve.LAYOUTS,
 }

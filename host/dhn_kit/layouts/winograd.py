@@ -128,18 +128,23 @@ def winograd_4x4(call: Call) -> Prepared:
     )
 
 
+def _taps(weight: Int8Array) -> bytes:
+    """int8 weights as (out_c, in_c / 4, 9 taps, 4)."""
+    weight = padded(weight)
+    out_c, _, _, in_c = weight.shape
+    return np.ascontiguousarray(weight.reshape(out_c, 9, in_c // 4, 4).transpose(0, 2, 1, 3)).tobytes()
+
+
 def winograd_4x4_lean(call: Call) -> Prepared:
-    """int8 weights as (out_c, in_c / 4, 9 taps, 4): the kernel transforms them during the call."""
+    """int8 weights: the kernel transforms them during the call."""
     assert call.weight is not None
     rows = channel_rows_4x4(call)
-    weight = padded(call.weight)
-    out_c, _, _, in_c = weight.shape
-    weight = np.ascontiguousarray(weight.reshape(out_c, 9, in_c // 4, 4).transpose(0, 2, 1, 3))
-    return Prepared(call.record, call.values, {"weight": weight.tobytes(), "bias": rows, "mult": b"", "shift": b""})
+    consts = {"weight": _taps(call.weight), "bias": rows, "mult": b"", "shift": b""}
+    return Prepared(call.record, call.values, consts)
 
 
-def winograd_4x4_scalar(call: Call) -> Prepared:
-    """For plain C: wider accumulators, and requantisation as in layouts/scalar.py.
+def _scalar(call: Call) -> tuple[Call, bytes]:
+    """The call with channels that are always their zero point emptied, and its table for plain C; Unfit.
 
     64 accumulators fit 32 bits: the transform back leaves 576 of them modulo 2^32, times 1 / 9.
     """
@@ -150,6 +155,19 @@ def winograd_4x4_scalar(call: Call) -> Prepared:
     bound = max(abs(n) for n in accumulator_range(kept))
     if bound >= 1 << 25:
         raise Unfit(f"accumulators up to {bound}, F(4x4) holds {(1 << 25) - 1}")
-    columns = [*_sums_4x4(kept), *requantize[:, 1:].astype(np.int64).T]
-    consts = {"weight": _weights(kept, TRANSFORM_4X4), "bias": _table(columns), "mult": b"", "shift": b""}
+    return kept, _table([*_sums_4x4(kept), *requantize[:, 1:].astype(np.int64).T])
+
+
+def winograd_4x4_scalar(call: Call) -> Prepared:
+    """For plain C: wider accumulators, and requantisation as in layouts/scalar.py."""
+    kept, table = _scalar(call)
+    consts = {"weight": _weights(kept, TRANSFORM_4X4), "bias": table, "mult": b"", "shift": b""}
+    return Prepared(call.record, call.values, consts)
+
+
+def winograd_4x4_lean_scalar(call: Call) -> Prepared:
+    """The same with int8 weights, which the kernel transforms during the call."""
+    kept, table = _scalar(call)
+    assert kept.weight is not None
+    consts = {"weight": _taps(kept.weight), "bias": table, "mult": b"", "shift": b""}
     return Prepared(call.record, call.values, consts)
