@@ -75,7 +75,8 @@ def install(folder: Path, port: str | None = None) -> list[str]:
         is_one = numbers.get(found, f"number {found}")
         raise DhnError(f"the board is '{is_one}', the module '{wanted}'; export it again with --arch for the board")
     names = [p.name for p in sorted(folder.iterdir()) if p.is_file() and p.name != INDEX]
-    _mpremote(port, "cp", *(str(folder / name) for name in names), ":")
+    copies = [word for name in names for word in ("+", "cp", str(folder / name), f":{name}")]
+    _mpremote(port, *copies[1:])
     return names
 
 
@@ -88,7 +89,8 @@ def module_architecture(module: bytes) -> str:
 
 
 def _mpremote(port: str | None, *arguments: str) -> str:
-    command = [sys.executable, "-m", "mpremote", *(["connect", port] if port else []), *arguments]
+    """What it prints. The board's program is interrupted but not started anew ("resume"): copying needs no more."""
+    command = [sys.executable, "-m", "mpremote", *(["connect", port] if port else []), "resume", *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     except subprocess.TimeoutExpired:
