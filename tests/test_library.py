@@ -24,14 +24,17 @@ from dhn_kit.hooks import ALWAYS, Bundle, HookSpec
 from dhn_kit.kernels import load_architecture
 from dhn_kit.library import KINDS, MARK, Kind, Library, export_library, runtime_library
 from dhn_kit.pack import Pack, load_pack, pack
+from dhn_kit.platformio_run import run_pio
 from dhn_kit.source_set import pack_kernels, write_files
 from dhn_kit.tflite_import import import_tflite
 from dhn_kit.twin import Twin
 from nets import residual_net
+from pio_core import StandIn, StandInBoard, add_platform, make_core
 from test_cli import assert_one_line
 from test_runtime import exit_net
 
 FW = Path(__file__).parent / "fw"
+ARDUINO = FW / "stubs" / "arduino_stdio"
 STRICT = ("-Wall", "-Wextra", "-Werror", "-Wconversion", "-Wshadow", "-Wundef")
 CORTEX_M4 = ("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=soft")
 #: Flavour of the pack to toolchain file and flags of a core that has it.
@@ -148,7 +151,7 @@ def sketch(library: Path, sources: Sequence[Path], flags: Sequence[str], compile
             if cpp
             else [compiler, "-std=gnu11"]
         )
-        include = [f"-I{library / 'src'}", f"-I{FW / 'arduino_standin'}"]
+        include = [f"-I{library / 'src'}", f"-I{ARDUINO}"]
         objects.append(str(folder / f"{i}.o"))
         command = [*language, *flags, "-Os", "-ffunction-sections", "-Wall", "-Wextra", "-Werror", *include]
         run([*command, "-DARDUINO=10819", "-c", file, "-o", objects[-1]])
@@ -162,7 +165,7 @@ def test_the_arduino_sketch_computes_on_an_emulated_core_what_the_twin_computes(
     lib = export_library("arduino", packed("armv7em"), tmp_path / "lib", "gestures")
     ino = (lib.folder / "examples/Classify/Classify.ino").read_text()
     (tmp_path / "Classify.cpp").write_text("#include <Arduino.h>\nvoid setup();\nvoid loop();\n#line 1\n" + ino)
-    sources = [tmp_path / "Classify.cpp", FW / "arduino_standin" / "arduino.cpp"]
+    sources = [tmp_path / "Classify.cpp", ARDUINO / "arduino.cpp"]
     objects = sketch(lib.folder, sources, CORTEX_M4, "arm-none-eabi-gcc")
     run(["arm-none-eabi-gcc", *CORTEX_M4, *objects, *semihosting, "-o", tmp_path / "sketch.elf"])
     assert (on_an_emulated_m4(tmp_path / "sketch.elf", inputs()) == Twin(packed("armv7em")).run(inputs()).output).all()
@@ -195,6 +198,22 @@ def test_platformios_own_packer_accepts_the_library(tmp_path: Path, monkeypatch:
     packet = PackagePacker(str(lib.folder)).pack(str(tmp_path / "lib.tar.gz"))
     names = run(["tar", "-tzf", packet]).split()
     assert {"library.json", "src/kws.h", "src/dhn.h", "src/kws_pack.c", "LICENSE"} <= set(names)
+
+
+def test_pio_run_builds_the_example_with_a_stand_in_for_its_platform(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The project as it was exported; platform, compiler and Arduino's core are stand-ins of this computer."""
+    core = make_core(tmp_path / "core")
+    tools = StandIn("", defines=["ARDUINO=10819"], include=[str(ARDUINO)], sources=[str(ARDUINO)])
+    add_platform(core, "espressif32", {"esp32dev": StandInBoard("esp32", 240_000_000, 327_680, 4 << 20, tools=tools)})
+    monkeypatch.setenv("PLATFORMIO_CORE_DIR", str(core))
+    lib = export_library("platformio", packed(), tmp_path / "lib", "kws")
+    code, text = run_pio(["run"], lib.folder / "examples" / "classify", timeout=120)
+    assert code == 0, text
+    program = lib.folder / "examples/classify/.pio/build/esp32dev/firmware.elf"
+    seen = printed(run([program], inputs().tobytes()), len(inputs()))
+    assert (seen == Twin(packed()).run(inputs()).output).all()
 
 
 def test_the_runtime_alone_is_a_library_for_generated_projects(tmp_path: Path) -> None:

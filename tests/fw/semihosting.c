@@ -10,5 +10,8 @@ static void stop(void)
 }
 
 __attribute__((used, section(".vectors"))) static const void *const vectors[16] = {
-    stack_top, (const void *)_start, (const void *)stop, (const void *)stop,
+    stack_top,
+    (const void *)_start,
+    (const void *)stop,
+    (const void *)stop,
 };

@@ -1,11 +1,11 @@
-/* Stand-in for Arduino's core: what the library's sketch calls, over standard input and output. */
+/* Stub of Arduino's core: what the library's sketch calls, over standard input and output. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef ARDUINO_H
 #define ARDUINO_H
 
 #include <stddef.h>
 
-class StandInSerial
+class StubSerial
 {
   public:
     void begin(unsigned long baud);
@@ -13,7 +13,7 @@ class StandInSerial
     size_t println(int value);
 };
 
-extern StandInSerial Serial;
+extern StubSerial Serial;
 void delay(unsigned long ms);
 
 #endif

@@ -1,4 +1,4 @@
-/* Stand-in for Arduino's core: calls the sketch until its input ends. */
+/* Stub of Arduino's core: calls the sketch until its input ends. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <Arduino.h>
 #include <stdio.h>
@@ -7,13 +7,13 @@
 void setup();
 void loop();
 
-StandInSerial Serial;
+StubSerial Serial;
 
-void StandInSerial::begin(unsigned long)
+void StubSerial::begin(unsigned long)
 {
 }
 
-size_t StandInSerial::readBytes(char *to, size_t bytes)
+size_t StubSerial::readBytes(char *to, size_t bytes)
 {
     size_t got = fread(to, 1, bytes, stdin);
     if (got == 0)
@@ -21,7 +21,7 @@ size_t StandInSerial::readBytes(char *to, size_t bytes)
     return got;
 }
 
-size_t StandInSerial::println(int value)
+size_t StubSerial::println(int value)
 {
     return (size_t)printf("%d\n", value);
 }
