@@ -44,7 +44,7 @@ def test_kernels_firmware_templates_boards_and_zoo_travel_in_the_wheel(site: Pat
         here = {p.relative_to(ROOT) for p in (ROOT / folder).rglob("*") if p.is_file() and p.suffix != ".pyc"}
         assert here
         assert not {p for p in here if not (site / "dhn_kit" / "_data" / p).is_file()}
-    assert (site / "dhn_kit" / "_data" / "CMakeLists.txt").is_file()
+    assert all((site / "dhn_kit" / "_data" / name).is_file() for name in ("CMakeLists.txt", "LICENSE"))
 
 
 def test_wheel_packs_a_network_with_its_own_twin_and_kernels(site: Path, tmp_path: Path) -> None:
