@@ -14,8 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-from arduino_host import NAME as ARDUINO_HOST
-from arduino_host import arduino_host, build_arduino_host
 from dhn_kit.board_client import BoardClient
 from dhn_kit.board_session import BoardSession, open_board
 from dhn_kit.boards import Board, load_board
@@ -26,6 +24,7 @@ from dhn_kit.hooks import ALWAYS, NEVER, Bundle, HookSpec
 from dhn_kit.link import Link, Transport
 from dhn_kit.pack import Pack, pack
 from dhn_kit.trailer import device_bytes
+from framework_hosts import HOSTS, build_host, host_board
 from nets import Net
 from test_runtime import exit_net
 
@@ -61,7 +60,7 @@ def small_bundle(version: int = 1, seed: int = 7) -> bytes:
 
 def target_of(name: str) -> Board:
     """A board by its name, the tests' own included."""
-    return arduino_host() if name == ARDUINO_HOST else load_board(name)
+    return host_board(name) if name in HOSTS else load_board(name)
 
 
 def install(client: BoardClient, version: int = 1, seed: int = 7) -> None:
@@ -74,10 +73,9 @@ def install(client: BoardClient, version: int = 1, seed: int = 7) -> None:
 @functools.cache
 def program(board: str) -> Path:
     """The small network's firmware for a board by its name, the tests' own included."""
-    if board != ARDUINO_HOST:
+    if board not in HOSTS:
         return firmware(board).elf
-    folder = _folder(board)
-    return build_arduino_host(device_bytes(small_pack().data), folder, [SENSOR])
+    return build_host(board, device_bytes(small_pack().data), _folder(board), [SENSOR])
 
 
 def _folder(board: str) -> Path:

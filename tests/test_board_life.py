@@ -1,5 +1,5 @@
-"""One life of the whole application, on one board of each architecture and through the Arduino port: samples, hooks,
-restarts and real power cuts."""
+"""One life of the whole application, on one board of each architecture and through the ports to frameworks: samples,
+hooks, restarts and real power cuts."""
 # SPDX-License-Identifier: Apache-2.0
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from arduino_host import NAME as ARDUINO_HOST
 from board_rig import install, over_noise, session, small_bundle, small_inputs, small_pack
 from dhn_kit.board_client import BoardClient, BoardError, SamplerPolicy, SlotState
 from dhn_kit.board_session import BoardSession
 from dhn_kit.errors import DhnError
 from dhn_kit.samples import Sample
 from dhn_kit.twin import Twin
+from framework_hosts import HOSTS
 
-BOARDS = ["qemu-cortex-m4", "qemu-rv32", "qemu-xtensa", ARDUINO_HOST]
+BOARDS = ["qemu-cortex-m4", "qemu-rv32", "qemu-xtensa", *HOSTS]
 
 pytestmark = pytest.mark.parametrize("name", BOARDS)
 

@@ -119,9 +119,7 @@ void hal_reset(void)
 #elif defined(FAMILY_RP2040)
     rp2040.reboot(); /* RP2040Support.h */
 #elif defined(__ARM_ARCH)
-    /* SYSRESETREQ, with the key that the register asks for (Arm DDI 0403, B3.2.6; DDI 0419, B3.2.6). */
-    __asm volatile("dsb" ::: "memory");
-    *reinterpret_cast<volatile uint32_t *>(0xE000ED0Cu) = 0x05FA0004u;
+    restart_core();
 #else
     restart(); /* of a core that none of the above is for: the sketch's author supplies it */
 #endif

@@ -8,6 +8,9 @@
 /* Called once, by hal_init. */
 void ticks_start();
 
+/* Resets an Arm core at once. */
+[[noreturn]] void restart_core();
+
 /* Starts the program afresh, on cores of no known family. */
 void restart();
 

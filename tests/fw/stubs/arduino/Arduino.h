@@ -64,6 +64,8 @@ class EspClass
 {
   public:
     void restart();
+    void wdtDisable();
+    void wdtFeed();
     uint8_t getCpuFreqMHz();
     uint32_t getSketchSize();
     bool flashEraseSector(uint32_t sector);
