@@ -59,7 +59,7 @@ def test_without_a_fitting_port_the_error_lists_ids_and_what_is_there(
     plug: list[list_ports_common.ListPortInfo],
 ) -> None:
     plug += [usb_port("/dev/ttyACM0", OTHER, "Uno")]
-    with pytest.raises(DhnError, match=r"no thing is attached.*10c4:ea60 or 1a86:7523 \(there are /dev/ttyACM0") as say:
+    with pytest.raises(DhnError, match=r"no thing is attached.*10c4:ea60, 1a86:7523 \(there are /dev/ttyACM0") as say:
         find_port(real_board())
     assert "--port" in str(say.value) and "\n" not in str(say.value)
 

@@ -14,6 +14,9 @@ from dhn_kit.errors import DhnError
 from dhn_kit.framing import REPLY, Decoder, Frame, encode
 from dhn_kit.ports import port_error, socket_address
 
+#: Seconds that a frame may take to leave; a device that takes none any more is gone.
+WRITE_TIMEOUT = 10.0
+
 
 class Transport(Protocol):
     """A byte stream. ``read`` waits up to ``timeout`` seconds and returns what is there, b"" for nothing.
@@ -54,7 +57,7 @@ class SerialTransport:
         import serial
 
         try:
-            self._port = serial.Serial(path, baud, timeout=0, exclusive=True)
+            self._port = serial.Serial(path, baud, timeout=0, write_timeout=WRITE_TIMEOUT, exclusive=True)
         except serial.SerialException as error:
             raise DhnError(port_error(path, error)) from None
 

@@ -52,7 +52,7 @@ def find_port(board: Board, choose: Choose = None) -> str:
     ports = attached_ports()
     fitting = candidates(board, ports)
     if not fitting:
-        ids = f" with USB id {' or '.join(board.usb)}" if board.usb else " on USB"
+        ids = f" with a USB id of {', '.join(board.usb)}" if board.usb else " on USB"
         others = f" (there are {', '.join(map(str, ports))})" if ports else ""
         raise DhnError(
             f"no {board.name} is attached: no serial port{ids}{others}; plug it in with a cable that carries data, "
