@@ -23,8 +23,8 @@ from pathlib import Path
 import pytest
 
 import esp_mock
-import test_framework_ports
-from board_rig import small_bundle, small_inputs, small_pack
+import test_framework_ports as frameworks
+from board_rig import small_bundle, small_inputs, small_net, small_pack
 from dhn_kit import cli, platformio_build, resources
 from dhn_kit.board_session import open_board
 from dhn_kit.boards import Board, PlatformIO, list_boards, load_board
@@ -91,7 +91,7 @@ def real_boards() -> dict[str, dict[str, StandInBoard]]:
     for name, (mcu, ram, flash) in PLATFORMIO_BOARDS.items():
         board = load_board(name)
         settings = settings_of(board)
-        known = StandInBoard(mcu, board.timer.tick_hz, ram, flash, ("arduino", "espidf"), compiled_by(name, settings))
+        known = StandInBoard(mcu, board.timer.tick_hz, ram, flash, ("arduino", "espidf"), compiled_by(name))
         found.setdefault(settings.platform, {})[settings.board] = known
     return found
 
@@ -113,14 +113,13 @@ PLATFORMIO_BOARDS = {
 }
 
 
-def compiled_by(name: str, settings: PlatformIO) -> StandIn:
+def compiled_by(name: str) -> StandIn:
     """This machine's compiler for the core, and stubs for the framework: what the framework defines stays open."""
-    case = test_framework_ports.CASES[name]
-    given = {define.partition("=")[0] for define in (*settings.defines, "DHN_FLASH_BYTES", "DHN_FLASH_PAGE")}
-    prefix, *flags = case.tools
-    stubs = test_framework_ports.STUBS
-    flags += [f"-isystem{stubs / 'arduino'}", f"-isystem{stubs / 'espidf'}"]
-    macros = [m for m in case.macros if m.partition("=")[0] not in {*given, "HAL_FLASH_UNIT"}]
+    board = load_board(name)
+    prefix, more = next(t for key, t in frameworks.TOOLS.items() if board.core.compiler.startswith(key))
+    stubs = [f"-isystem{frameworks.STUBS / folder}" for folder in ("arduino", "espidf")]
+    flags = [*more, *board.core.flags, *stubs]
+    macros = ("ARDUINO=10819", *frameworks.CORES[name])
     script = [f"-T{STAND_INS / 'esp32.ld'}"] if name == "esp32" else []
     entry = ["-Wl,-e,_Z5setupv", "-Wl,-u,_Z5setupv", "-Wl,-u,_Z4loopv"]
     open_symbols = ["-nostdlib", "-Wl,--unresolved-symbols=ignore-all"]
@@ -131,7 +130,7 @@ def compiled_by(name: str, settings: PlatformIO) -> StandIn:
     return StandIn(
         prefix,
         flags,
-        ["ARDUINO=10819", *macros],
+        list(macros),
         [*open_symbols, *entry, *script],
         finish if name == "esp32" else "",
         upload if name == "esp32" else "false",
@@ -394,18 +393,20 @@ def undefined(project: Project, prefix: str) -> set[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BUILT)
 def test_a_board_that_is_called_built_was_built_with_a_stand_in(name: str, rig: Path, tmp_path: Path) -> None:
-    project = projects.write(small_pack(), load_board(name), tmp_path / "p", None, 8192)
+    board = load_board(name)
+    packed = pack(small_net(), board.flavour)
+    project = projects.write(packed, board, tmp_path / "p", None, 8192)
     sizes = platformio_build.build_project(project)
-    assert sizes.flash_bytes is not None and sizes.flash_bytes > len(small_pack().data)
-    assert undefined(project, test_framework_ports.CASES[name].tools[0]) == set()
+    assert sizes.flash_bytes is not None and sizes.flash_bytes > len(packed.data)
+    assert undefined(project, compiled_by(name).prefix) == set()
     if name == "esp32":
-        assert_upload_works(project, tmp_path)
+        assert_upload_works(project, packed, tmp_path)
 
 
-def assert_upload_works(project: Project, tmp_path: Path) -> None:
+def assert_upload_works(project: Project, packed: Pack, tmp_path: Path) -> None:
     """'dhn-kit flash' ends with the very bytes in flash that esptool's own merge makes of the build."""
     (project.folder / "board.txt").write_text("esp32\n")
-    small_pack().save(project.folder / "model.dhn")
+    packed.save(project.folder / "model.dhn")
     with esp_mock.running_chip() as chip:
         with pytest.raises(SystemExit) as stop:
             cli.main(["flash", str(project.folder), "--port", chip.url(), "--no-wait"])
@@ -415,4 +416,4 @@ def assert_upload_works(project: Project, tmp_path: Path) -> None:
         tool = esp_mock.tool(chip)
         table = read_table(tool.read(TABLE_OFFSET, TABLE_BYTES))
         assert list(table.values()) == partition_table(project.board)
-        assert model_on(tool, table) == small_pack().hash
+        assert model_on(tool, table) == packed.hash
