@@ -215,6 +215,25 @@ def test_the_module_names_its_architecture_and_version(device: Device) -> None:
         module_architecture(device.main.data)
 
 
+@pytest.mark.parametrize(
+    ("place", "byte", "words"),
+    [(None, 0, "no module named '_dhn'"), (2, 4 << 2 | 3, "incompatible .mpy arch"), (1, 5, "incompatible .mpy file")],
+)
+def test_a_module_that_micropython_does_not_take_is_one_line_with_the_next_step(
+    device: Device, tmp_path: Path, place: int | None, byte: int, words: str
+) -> None:
+    shutil.copy(device.folder / "dhn.py", tmp_path)
+    if place is not None:
+        module = bytearray((device.folder / "_dhn.mpy").read_bytes())
+        module[place] = byte
+        (tmp_path / "_dhn.mpy").write_bytes(module)
+    done = subprocess.run([micropython(), "-c", "import dhn"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    last = (done.stdout + done.stderr).strip().splitlines()[-1]
+    assert words in last and last.startswith("ImportError: no module _dhn for this board")
+    assert last.endswith("on the host: dhn-kit export --as micropython --arch x64")
+
+
 def test_installing_without_a_board_says_so(device: Device, tmp_path: Path) -> None:
     with pytest.raises(DhnError, match=r"holds no _dhn\.mpy; make it with 'dhn-kit export"):
         install(tmp_path)

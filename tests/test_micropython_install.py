@@ -55,6 +55,13 @@ def answer(folder: Path, device: Device) -> list[int]:  # noqa: F811
     return list(seen)
 
 
+def pretending(number: int) -> str:
+    """The prompt is real; that its interpreter is another architecture's is what this makes it say."""
+    named = f"class Named:\n    _mpy = {number << 10}\nclass sys:\n    implementation = Named"
+    importing = "lambda name, *rest: sys if name == 'sys' else real(name, *rest)"
+    return f"import builtins\nreal = builtins.__import__\n{named}\nbuiltins.__import__ = {importing}"
+
+
 def test_mpremote_copies_module_and_pack_to_the_prompt(
     device: Device,  # noqa: F811
     exported: Path,
@@ -85,12 +92,25 @@ def test_the_command_flash_tells_what_it_copied(device: Device, exported: Path, 
 def test_a_board_that_cannot_load_the_module_is_told_before_anything_is_copied(
     exported: Path, tmp_path: Path, number: int, message: str
 ) -> None:
-    # The prompt is real; that its interpreter is another architecture's is what a variable makes it say.
-    pretence = f"class Named:\n    _mpy = {number << 10}\nclass sys:\n    implementation = Named"
-    first = f"import builtins\n{pretence}\nbuiltins.__import__ = lambda *_: sys"
-    with prompt(tmp_path, first) as port, pytest.raises(DhnError, match=message):
+    with prompt(tmp_path, pretending(number)) as port, pytest.raises(DhnError, match=message):
         install(exported, port)
     assert not list(tmp_path.glob("*.mpy"))
+
+
+def test_arms_later_cores_take_modules_of_earlier_ones(exported: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(exported, tmp_path / "armv6m"))
+    module = (folder / MODULE).read_bytes()
+    (folder / MODULE).write_bytes(module[:2] + bytes([4 << 2 | 3]) + module[3:])
+    for number, takes in ((4, True), (8, True), (9, False)):
+        board = tmp_path / f"board{number}"
+        board.mkdir()
+        with prompt(board, pretending(number)) as port:
+            if takes:
+                install(folder, port)
+            else:
+                with pytest.raises(DhnError, match="the board is 'xtensa', the module 'armv6m'"):
+                    install(folder, port)
+        assert (board / MODULE).is_file() == takes
 
 
 @contextmanager

@@ -2,10 +2,19 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import struct
+import sys
 import time
 from array import array
 
-import _dhn
+try:
+    import _dhn
+except (ImportError, ValueError) as error:
+    # By the number of an architecture, the module that runs there; all others build it in.
+    _modules = {2: "x64", 4: "armv6m", 5: "armv7m", 6: "armv7m", 7: "armv7emsp", 8: "armv7emsp", 9: "xtensa"}
+    _modules.update({10: "xtensawin", 11: "rv32imc"})
+    _module = _modules.get(getattr(sys.implementation, "_mpy", 0) >> 10 & 15)
+    _how = "micropython-c, and build MicroPython" if _module is None else "micropython --arch " + _module
+    raise ImportError(f"no module _dhn for this board ({error}); on the host: dhn-kit export --as {_how}") from None
 
 GATED, SHADOW, DETACHED = 0, 1, 2
 NOT_REACHED, KEPT, ACTED = 0, 1, 2

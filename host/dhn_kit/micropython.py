@@ -18,6 +18,9 @@ from dhn_kit.source_set import library_sources, write_files
 #: Written beside the module: Python that runs on the board, and the pack.
 PYTHON, PACK, MODULE, INDEX = ("dhn.py", "dhn_slots.py", "dhn_link.py"), "model.dhn", "_dhn.mpy", "package.json"
 
+#: The format's numbers of ARM's architectures, from armv6m to armv7emdp.
+THUMB = range(4, 9)
+
 
 @dataclass(frozen=True)
 class Exported:
@@ -71,13 +74,18 @@ def install(folder: Path, port: str | None = None) -> list[str]:
         raise DhnError(
             "this MicroPython takes no native modules; build it with the module ('dhn-kit export --as micropython-c')"
         )
-    if numbers.get(found) != wanted:
+    if int(found) not in _boards_for(TARGETS[wanted].number):
         is_one = numbers.get(found, f"number {found}")
         raise DhnError(f"the board is '{is_one}', the module '{wanted}'; export it again with --arch for the board")
     names = [p.name for p in sorted(folder.iterdir()) if p.is_file() and p.name != INDEX]
     copies = [word for name in names for word in ("+", "cp", str(folder / name), f":{name}")]
     _mpremote(port, *copies[1:])
     return names
+
+
+def _boards_for(module: int) -> range:
+    """Numbers of the boards' architectures on which a module runs: ARM's later cores take earlier ones' code."""
+    return range(module, THUMB[-1] + 1) if module in THUMB else range(module, module + 1)
 
 
 def module_architecture(module: bytes) -> str:
