@@ -24,6 +24,7 @@ from hook_workloads import RECIPES, Workload
 from dhn_kit.boards import load_board
 from dhn_kit.bundle import save_bundle
 from dhn_kit.errors import DhnError
+from dhn_kit.hooks import promises
 from dhn_kit.playback import BoardRun, install, play, powered
 from dhn_kit.twin import Twin, TwinResult
 
@@ -31,6 +32,8 @@ ROOT = Path(__file__).resolve().parents[1]
 BOARD = "qemu-cortex-m4"
 #: Inputs that the board runs without hooks: each executes the same instructions but for some rounding of the timer.
 DETACHED = 8
+#: Of a sequence so many times as many inputs run on the board as of others: its paths come in long runs.
+SEQUENCE = 4
 
 
 @dataclass(frozen=True)
@@ -70,11 +73,13 @@ def paths(decisions: np.ndarray, exit_hook: np.ndarray) -> list[bytes]:
 
 
 def chosen(work: Workload, gated: TwinResult, count: int) -> np.ndarray:
-    """Inputs for the board: a sequence whole; else the first ones, and one of every path that these leave out."""
-    if work.sequence:
-        return np.arange(len(work.q))
-    first = np.arange(min(count, len(work.q)))
+    """Inputs for the board: the first ones, and one of every path that these leave out; of a sequence, which cannot be
+    torn, the beginning up to there."""
     ways = paths(gated.decisions, gated.exit_hook)
+    if work.sequence:
+        places = {way: i for i, way in reversed(list(enumerate(ways)))}
+        return np.arange(max(min(SEQUENCE * count, len(ways)), 1 + max(places.values())))
+    first = np.arange(min(count, len(work.q)))
     seen, more = set(ways[: len(first)]), []
     for i in range(len(first), len(ways)):
         if ways[i] not in seen:
@@ -119,7 +124,7 @@ def measure(name: str, recipe: Callable[..., Workload], folder: Path, args: argp
     twin = Twin(work.pack, work.hooks.data, threads)
     gated = twin.run(work.q, point=work.point)
     counted = count(work, gated, folder, args.count, work.point)
-    certificate = next((c for c in work.hooks.certificates if c.operating_point == work.point), None)
+    certificate = promises(work.hooks.certificates).get(work.point)
     known = work.y >= 0  # nothing is to be recognised in an empty scene
 
     def accuracy(result: TwinResult) -> float:

@@ -100,7 +100,7 @@ def on_test(w: Workload, bundle: Bundle, specs: list[HookSpec]) -> dict[str, obj
     alone = {f.spec.name: float((f.choices == label).mean()) for f in observed(w.pack, specs, w.test)}
     outcomes = run_gated(w.pack, bundle, w.test, w.costs)
     points = [
-        {"point": name, "ratio": o.mean_cost / w.costs.full, "accuracy": float((o.answer == label).mean())}
+        {"point": name, "ratio": o.mean_cost / w.costs.full, "accuracy": float(np.mean(o.answer == label))}
         for name, o in zip(bundle.operating_points, outcomes, strict=True)
     ]
     return {"side network alone": alone, "operating points": points}
@@ -130,7 +130,7 @@ def _workload(packed: Pack, graph: Graph, splits: tuple[Split, Split, Split], mo
 
 def pictures(x: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """(N, 32, 32, 3) bytes to the models' (N, 3, 32, 32) in 0..1."""
-    return np.ascontiguousarray(x.transpose(0, 3, 1, 2)).astype(np.float32) / 255
+    return np.ascontiguousarray(x.transpose(0, 3, 1, 2)).astype(np.float32) / np.float32(255)
 
 
 def split_of(packed: Pack, graph: Graph, x: npt.NDArray[np.uint8], y: npt.NDArray[np.integer]) -> Split:
