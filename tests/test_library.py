@@ -205,7 +205,9 @@ def test_pio_run_builds_the_example_with_a_stand_in_for_its_platform(
 ) -> None:
     """The project as it was exported; platform, compiler and Arduino's core are stand-ins of this computer."""
     core = make_core(tmp_path / "core")
-    tools = StandIn("", defines=["ARDUINO=10819"], include=[str(ARDUINO)], sources=[str(ARDUINO)])
+    stub = tmp_path / "arduino.o"
+    run(["g++", "-fno-exceptions", "-fno-rtti", f"-I{ARDUINO}", "-c", ARDUINO / "arduino.cpp", "-o", stub])
+    tools = StandIn("", flags=[f"-I{ARDUINO}"], defines=["ARDUINO=10819"], link=[str(stub)])
     add_platform(core, "espressif32", {"esp32dev": StandInBoard("esp32", 240_000_000, 327_680, 4 << 20, tools=tools)})
     monkeypatch.setenv("PLATFORMIO_CORE_DIR", str(core))
     lib = export_library("platformio", packed(), tmp_path / "lib", "kws")
