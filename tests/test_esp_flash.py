@@ -26,6 +26,7 @@ from dhn_kit.esp_flash import build_folder, flash_hooks, project_parts
 from dhn_kit.esp_partitions import TABLE_BYTES, TABLE_OFFSET, read_table
 from dhn_kit.esp_tool import EspTool
 from dhn_kit.hook_slots import confirmed_slot
+from dhn_kit.pack import pack
 from esp_mock import (
     APP_AT,
     FLASH_BYTES,
@@ -40,6 +41,7 @@ from esp_mock import (
     running_chip,
     tool,
 )
+from nets import residual_net
 
 SECTOR = 4096
 
@@ -144,17 +146,20 @@ def test_hooks_go_into_the_free_slot_of_a_flashed_project_and_nothing_else_chang
 
 
 def test_only_a_certified_bundle_is_written_and_only_to_a_board_that_can_take_it(
-    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    small_pack().save(project / "model.dhn")
+    project = tmp_path / "of another model"
+    project.mkdir()
+    pack(residual_net()[0]).save(project / "model.dhn")
     for words, arguments in {
         "certificate": ("--hooks", saved_bundle(tmp_path, 3), "--board", "esp32"),
         "is no ESP32": ("--esptool", "--board", "rpipico"),
+        "/dev/ttyNONE does not exist": ("--hooks", tmp_path / "hooks.dhn", "--board", "esp32", "--uncertified"),
     }.items():
         with pytest.raises(SystemExit):
             cli.main(["flash", str(project), "--port", "/dev/ttyNONE", *map(str, arguments)])
-        said = capsys.readouterr().err
-        assert words in said and said.count("\n") == 1
+        said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("dhn-kit: ")]
+        assert len(said) == 1 and words in said[0]
 
 
 def test_a_chip_of_another_kind_is_named(chip: MockHandle) -> None:
@@ -167,6 +172,7 @@ def test_an_image_beyond_the_end_of_the_flash_is_refused_by_how_much(chip: MockH
         tool(chip).write([(FLASH_BYTES - SECTOR, bytes(2 * SECTOR))])
 
 
+@pytest.mark.slow
 def test_an_upload_that_is_killed_in_the_middle_can_be_made_again(chip: MockHandle, tmp_path: Path) -> None:
     data = bytes(range(256)) * 1200
     (tmp_path / "x.bin").write_bytes(data)

@@ -45,8 +45,10 @@ def flash_hooks(
     packed = load_pack(pack) if pack.is_file() else None
     if packed is None and target.esp is None:
         raise DhnError(f"{pack} is missing, by which hooks are checked; name the folder that 'dhn-kit build' wrote")
-    bundle = load_hooks(packed, path) if packed is not None else load_bundle(path)
-    assert bundle is not None
+    bundle = load_bundle(path)
+    # A folder of another network says nothing about an ESP32, whose own flash is asked.
+    if packed is not None and (target.esp is None or packed.hash == bundle.model_hash):
+        load_hooks(packed, path)
     if not uncertified:
         workflow.check_certified(bundle)
     if target.esp is None:
