@@ -5,6 +5,7 @@ hooks, restarts and real power cuts."""
 from __future__ import annotations
 
 import random
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -12,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from board_rig import install, over_noise, session, small_bundle, small_inputs, small_pack
+from board_rig import install, over_noise, program, session, small_bundle, small_inputs, small_pack, target_of
 from dhn_kit.board_client import BoardClient, BoardError, SamplerPolicy, SlotState
-from dhn_kit.board_session import BoardSession
+from dhn_kit.board_session import BoardSession, open_board
 from dhn_kit.errors import DhnError
 from dhn_kit.samples import Sample
 from dhn_kit.twin import Twin
@@ -22,7 +23,10 @@ from framework_hosts import HOSTS
 
 BOARDS = ["qemu-cortex-m4", "qemu-rv32", "qemu-xtensa", *HOSTS]
 
-pytestmark = pytest.mark.parametrize("name", BOARDS)
+
+@pytest.fixture(params=BOARDS)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture
@@ -132,3 +136,20 @@ def test_a_power_cut_at_any_moment_of_a_push_leaves_the_old_hooks(board: BoardSe
     assert cuts > 0
     install(board.client, 99)
     assert board.reset().bundle_version == 99
+
+
+def test_an_esp32_without_the_hooks_partitions_runs_and_refuses_hooks(tmp_path: Path) -> None:
+    (tmp_path / "flash.img").write_bytes(b"\xff" * 65536)  # room for one of them
+    with session("espidf-host", tmp_path) as opened:
+        x = small_inputs(2)
+        assert (opened.client.run(x[0]).output == Twin(small_pack()).run(x[:1]).output[0]).all()
+        with pytest.raises(DhnError, match="does not fit"):
+            opened.client.push(small_bundle())
+
+
+def test_an_esp32_without_a_network_in_its_partition_says_so(tmp_path: Path) -> None:
+    elf = tmp_path / "firmware.elf"
+    shutil.copy(program("espidf-host"), elf)
+    elf.with_name("firmware.elf.dhn").write_bytes(b"\xff" * 4096)  # as the partition comes
+    with open_board(target_of("espidf-host"), elf, tmp_path) as opened:
+        assert opened.client.hello().load_status != 0

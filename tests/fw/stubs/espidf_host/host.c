@@ -1,5 +1,4 @@
-/* ESP-IDF of sorts: a process whose UART is an inherited socket, whose hook partitions are a file, and whose model partition
- * is the file beside the program. */
+/* ESP-IDF of sorts: a process whose UART is an inherited socket and whose partitions are files. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #define _GNU_SOURCE
 #include <driver/uart.h>
@@ -23,10 +22,12 @@ void app_main(void);
 
 enum { SLOT = 65536, SECTOR = 4096, MODEL_AT = 0x10000, HOOKS_AT = 0x3B0000, FAILED = -1 };
 
-/* Arguments: --flash FILE --fd N, as the posix port takes them. */
+/* Arguments: --flash FILE --fd N, as the posix port takes them. The file holds the partitions for hooks, as far as they fit;
+ * the one for the network is the file beside the program. */
 static char **arguments;
 static int line = -1;
 static uint8_t *hooks, *model;
+static size_t hooks_bytes;
 
 static esp_partition_t table[] = {
     {.address = MODEL_AT, .label = "dhn_model"},
@@ -135,13 +136,18 @@ int uart_read_bytes(uart_port_t port, void *to, uint32_t bytes, TickType_t ticks
 
 /* -- esp_partition.h */
 
+static bool fits(const esp_partition_t *partition)
+{
+    return partition->address - HOOKS_AT + partition->size <= hooks_bytes;
+}
+
 const esp_partition_t *esp_partition_find_first(esp_partition_type_t type, esp_partition_subtype_t subtype,
                                                 const char *label)
 {
     (void)type;
     (void)subtype;
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
-        if (strcmp(table[i].label, label) == 0)
+        if (strcmp(table[i].label, label) == 0 && (table[i].address < HOOKS_AT || fits(&table[i])))
             return &table[i];
     return NULL;
 }
@@ -219,9 +225,9 @@ int main(int argc, char **argv)
     (void)argc;
     arguments = argv;
     line = atoi(option("--fd"));
-    hooks = map_file(option("--flash"), O_RDWR, &bytes);
+    hooks = map_file(option("--flash"), O_RDWR, &hooks_bytes);
     ssize_t const length = readlink("/proc/self/exe", path, sizeof path - 8);
-    if (bytes < 2 * SLOT || length <= 0)
+    if (length <= 0)
         abort();
     strcpy(path + length, ".dhn");
     model = map_file(path, O_RDONLY, &bytes);
