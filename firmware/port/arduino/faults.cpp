@@ -1,5 +1,7 @@
 /* A crash ends in a restart, so that the hooks on trial that caused it are reverted. */
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdint.h>
+
 #include "family.h"
 #include "parts.h"
 
