@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import select
 import socket
 import subprocess
@@ -26,6 +27,7 @@ from dhn_kit.esp_flash import build_folder, flash_hooks, project_parts
 from dhn_kit.esp_partitions import TABLE_BYTES, TABLE_OFFSET, read_table
 from dhn_kit.esp_tool import EspTool
 from dhn_kit.hook_slots import confirmed_slot
+from dhn_kit.link import SerialTransport
 from dhn_kit.pack import pack
 from esp_mock import (
     APP_AT,
@@ -359,7 +361,14 @@ def test_parts_that_are_missing_or_too_large_are_named(project: Path, tmp_path: 
         project_parts("esp32", tmp_path)
 
 
-def test_a_port_without_permission_or_device_is_reported_before_esptool_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_that_is_absent_or_in_use_is_reported_before_esptool_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subprocess, "run", lambda *a, **k: pytest.fail("esptool was started"))
     with pytest.raises(DhnError, match="/dev/ttyNONE does not exist; plug the board in"):
         EspTool("esp32", "/dev/ttyNONE").read(0, 64)
+    ours, theirs = os.openpty()
+    monitor = SerialTransport(os.ttyname(theirs))
+    with pytest.raises(DhnError, match="is busy; close the program that has it open"):
+        EspTool("esp32", os.ttyname(theirs)).read(0, 64)
+    monitor.close()
+    os.close(ours)
+    os.close(theirs)

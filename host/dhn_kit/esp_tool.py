@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dhn_kit.errors import DhnError
-from dhn_kit.ports import port_error, socket_address
+from dhn_kit.link import SerialTransport
+from dhn_kit.ports import socket_address
 
 #: What USB bridges and chips manage on ordinary cables.
 BAUD = 460800
@@ -112,12 +113,8 @@ class EspTool:
 
     def _check_port(self) -> None:
         """A port that cannot be opened is reported as everywhere else, not in esptool's words."""
-        if socket_address(self.port) is not None:
-            return
-        try:
-            os.close(os.open(self.port, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK))
-        except OSError as error:
-            raise DhnError(port_error(self.port, error)) from None
+        if socket_address(self.port) is None:
+            SerialTransport(self.port).close()
 
     def _complaint(self, text: str) -> DhnError:
         wrong = re.search(r"This chip is (\S+?), not (\S+?)\.", text)
