@@ -1,7 +1,7 @@
 # What a newcomer types. Every target prepares what it needs.
 # SPDX-License-Identifier: Apache-2.0
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bench bench-hooks test slow kernels lint format wheel clean
+.PHONY: help setup demo bench sizes bench-hooks test slow kernels lint format wheel clean
 JOBS ?= 2
 
 help: ## this list
@@ -15,6 +15,9 @@ demo: setup ## one turn of the loop on the emulated board; report in build/demo
 
 bench: setup ## instructions, memory and flash of the benchmark networks on every emulated board; build/bench/kernels.json
 	.venv/bin/python scripts/bench.py
+
+sizes: setup ## flash and RAM of the whole application per core, packs per real board
+	.venv/bin/python scripts/sizes.py
 
 bench-hooks: setup ## what hooks save on every workload (or WORKLOAD=name); build/bench/hooks.json
 	.venv/bin/python scripts/bench_hooks.py $(WORKLOAD)
