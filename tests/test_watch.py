@@ -210,6 +210,22 @@ def client_at(port: str) -> Iterator[BoardClient]:
     client.link.close()
 
 
+def test_a_reader_that_has_seen_enough_ends_it_without_a_complaint(port: str) -> None:
+    command = f"{sys.executable} -m dhn_kit.cli monitor --board posix --port {port} --sensor | head -n 2"
+    done = subprocess.run(
+        command,
+        shell=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | {"PYTHONPATH": str(resources.PACKAGE.parent)},
+        check=False,
+    )
+    assert (done.stdout.count("\n"), done.stderr) == (2, "")
+    with client_at(port) as client:
+        assert client.sampler().every_nth == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -6,6 +6,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json as json_format
+import os
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -71,12 +73,23 @@ def monitor(
     q = canonical_xy(packed, inputs)[0] if packed is not None and inputs is not None else None
     rules = workflow.sampler_policy(policy, 0.0, with_input=False) if sensor or inputs else None
     place = port_of(target, port)
-    # Ctrl-C is how this command ends.
-    with contextlib.suppress(KeyboardInterrupt), _connected(packed, board, place) as client:
+    with _ends_quietly(), _connected(packed, board, place) as client:
         feed = _feed(client, q, sensor)
         with watch.sampling(client, rules):
             for event in _until(watch.Watch(client, every).events(feed), count):
                 _show(event, json)
+
+
+@contextlib.contextmanager
+def _ends_quietly() -> Iterator[None]:
+    """Ctrl-C is how this command ends, and so is a reader that has seen enough ('| head')."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        pass
+    except BrokenPipeError:
+        # Python would try to write the rest when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextlib.contextmanager
