@@ -383,6 +383,18 @@ def test_the_header_says_what_the_pack_is(tmp_path: Path) -> None:
     assert values["KWS_INPUT_ZERO_POINT"] == f"({tensor.quant.zero_point})"
 
 
+def test_the_header_says_what_to_do_with_the_model_files_own_input(tmp_path: Path) -> None:
+    main = pack(residual_net()[0])
+    lib = export_library("cmake", main, tmp_path / "lib")
+    assert "model file" not in (lib.folder / "src/model.h").read_text()
+    port = main.inputs[0]
+    port.user_shape, port.perm, port.scale, port.offset = (3, 8, 8), (1, 2, 0), 0.25, -1.0
+    lib = export_library("cmake", main, tmp_path / "lib")
+    text = (lib.folder / "src/model.h").read_text()
+    assert "the model file's array (3, 8, 8) with its axes in the order (1, 2, 0)" in text
+    assert "real value = 0.25 * the model file's value -1." in text
+
+
 def test_a_network_of_any_name_is_text_in_all_files(tmp_path: Path) -> None:
     main = pack(residual_net()[0])
     main.name = '*/ "x\n\\'

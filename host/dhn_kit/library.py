@@ -172,6 +172,7 @@ def _tensors(pack: Pack, what: str, ports: Sequence[Port]) -> list[dict[str, Any
             {
                 "name": what.upper() + (str(i) if i else ""),
                 "what": f"{what.capitalize()} {i}, '{_plain(port.name)}': int8",
+                "note": _note(port),
                 "bytes": tensor.size,
                 "shape": tensor.shape,
                 "scale": (scale if re.search(r"[.e]", scale) else scale + ".0") + "f",
@@ -179,6 +180,16 @@ def _tensors(pack: Pack, what: str, ports: Sequence[Port]) -> list[dict[str, Any
             }
         )
     return found
+
+
+def _note(port: Port) -> str:
+    """How the model file's own array differs from the tensor; empty where it does not."""
+    notes = []
+    if port.perm is not None:
+        notes.append(f"the model file's array {port.user_shape} with its axes in the order {port.perm}")
+    if (port.scale, port.offset) != (1.0, 0.0):
+        notes.append(f"real value = {port.scale:.9g} * the model file's value {port.offset:+.9g}")
+    return "; ".join(notes)
 
 
 def _plain(text: str) -> str:
