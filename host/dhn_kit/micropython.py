@@ -68,7 +68,10 @@ def install(folder: Path, port: str | None = None) -> list[str]:
     if not (folder / MODULE).is_file():
         raise DhnError(f"{folder} holds no {MODULE}; make it with 'dhn-kit export --as micropython -o {folder}'")
     wanted = module_architecture((folder / MODULE).read_bytes())
-    found = _mpremote(port, "exec", "import sys; print(getattr(sys.implementation, '_mpy', 0) >> 10 & 15)").strip()
+    asked = "import sys; print(getattr(sys.implementation, '_mpy', 0) >> 10 & 15)"
+    found = (_mpremote(port, "exec", asked).split() or [""])[-1]
+    if not found.isdecimal():
+        raise DhnError(f"the board answers '{found}' where MicroPython gives a number; reset it and try again")
     numbers = {str(target.number): name for name, target in TARGETS.items()}
     if found == "0":
         raise DhnError(
