@@ -63,8 +63,7 @@ def _size(arch: str, image: bytes | None = None) -> str:
 
 
 def _measure(main_pack: Pack) -> tuple[float, float, int]:
-    """Mean time of a run in the quietest of the rounds, in MicroPython and in the twin (us), and the heap that the model
-    takes (bytes)."""
+    """Mean time of a run in the quietest round, in MicroPython and in the twin (us), and the model's heap (bytes)."""
     shape = main_pack.tensors[main_pack.inputs[0].tensor].shape
     x, twin = np.zeros((1, *shape), np.int8), Twin(main_pack, threads=1)
     batch = np.repeat(x, RUNS, axis=0)
