@@ -23,7 +23,7 @@ ORDER = [
     "quantize", "narrow",
     "hooks", "perception", "hookpoints",
     "plan", "plan_validator", "lower", "memory", "schedule", "patch", "variants", "selections", "strategy",
-    "pack", "unpack", "hook_programs", "bundle", "inspection", "cost", "poison",
+    "pack_meta", "pack", "unpack", "hook_programs", "bundle", "inspection", "cost", "poison",
     "twin", "precision", "optable",
     "link_map", "source_set", "firmware_build", "mpy_native", "micropython", "library",
     "framing", "samples", "sample_stream", "ports", "link", "board_client", "board_session",

@@ -14,7 +14,8 @@ from dhn_kit.hook_programs import Program, place_hook
 from dhn_kit.hooks import HookPoint, HookSpec
 from dhn_kit.kernels import all_by_name
 from dhn_kit.latency import LatencyModel
-from dhn_kit.pack import OpInfo, Pack
+from dhn_kit.pack import Pack
+from dhn_kit.pack_meta import OpInfo
 from dhn_kit.records import INSTR_RUN
 from dhn_kit.unpack import Instruction, unpack
 

@@ -11,7 +11,8 @@ import numpy as np
 from dhn_kit.graph import Graph, Node, Port, Shape
 from dhn_kit.hookpoints import node_macs
 from dhn_kit.hooks import HookPoint
-from dhn_kit.pack import OpInfo, Pack
+from dhn_kit.pack import Pack
+from dhn_kit.pack_meta import OpInfo
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 from dhn_kit import records, trailer
 from dhn_kit.errors import DhnError
-from dhn_kit.graph import Graph, Port, Quant, Tensor
+from dhn_kit.graph import Graph, Port, Tensor
 from dhn_kit.hookpoints import find_points
 from dhn_kit.hooks import KEEP_BYTES, PACKED_KINDS, HookPoint
 from dhn_kit.kernels import kernels_for_kinds, load_architecture
@@ -31,33 +31,13 @@ from dhn_kit.memory import (
     scratch_name,
     steps_of,
 )
+from dhn_kit.pack_meta import OpInfo, from_meta, to_meta
 from dhn_kit.patch import patch
 from dhn_kit.records import ConstPool
 from dhn_kit.schedule import reorder
 from dhn_kit.selections import Selection, add_bits, add_small, narrow_kernels
 from dhn_kit.strategy import Choice, Policy, choose
 from dhn_kit.variants import Gates, add_variants, next_group, paying
-
-
-@dataclass(frozen=True)
-class OpInfo:
-    """One operator of the packed program, in program order; what reports and cost models read."""
-
-    name: str
-    op: str
-    kernel: str
-    node: int
-    macs: int
-    outputs: int
-    #: bytes of constants and of scratch, what the board was predicted to take, and (kernel, why not) of the others
-    flash: int = 0
-    scratch: int = 0
-    instructions: float = 0.0
-    cycles: float = 0.0
-    others: tuple[tuple[str, str], ...] = ()
-    #: it runs only while this variant of its group is selected; group 0: always
-    group: int = 0
-    variant: int = 0
 
 
 @dataclass
@@ -114,7 +94,7 @@ class Pack:
 
     def save(self, path: Path) -> None:
         """Device bytes plus trailer, written whole or not at all."""
-        trailer.save(path, self.data, _meta(self))
+        trailer.save(path, self.data, to_meta(self))
 
     def graph(self) -> Graph:
         """Ports and tensors without nodes: enough to quantise inputs and dequantise outputs."""
@@ -522,32 +502,6 @@ def finish(image: bytearray, **header: Any) -> bytes:
     return bytes(image)
 
 
-def _quant_json(quant: Quant | None) -> list[float] | None:
-    return None if quant is None else [quant.scale, quant.zero_point]
-
-
-def _quant_of(value: list[float] | None) -> Quant | None:
-    return None if value is None else Quant(float(value[0]), int(value[1]))
-
-
-def _meta(pack: Pack) -> dict[str, Any]:
-    return {
-        "name": pack.name,
-        "source": pack.source,
-        "inputs": [vars(p) for p in pack.inputs],
-        "outputs": [vars(p) for p in pack.outputs],
-        "tensors": {k: [list(t.shape), _quant_json(t.quant)] for k, t in pack.tensors.items()},
-        "offsets": pack.offsets,
-        "lifetimes": pack.lifetimes,
-        "ops": [vars(o) for o in pack.ops],
-        "points": [{**vars(p), "tap_quant": _quant_json(p.tap_quant)} for p in pack.points],
-        "steps": pack.steps,
-        "arena_lower_bound": pack.arena_lower_bound,
-        "arena_proven": pack.arena_proven,
-        "extra": pack.extra,
-    }
-
-
 def load_pack(path: Path) -> Pack:
     """A main pack with its trailer, as `Pack.save` wrote it."""
     image, meta = trailer.load(path, "make a pack with 'dhn-kit pack'")
@@ -555,43 +509,4 @@ def load_pack(path: Path) -> Pack:
         raise DhnError(f"{path} is a hook bundle, not a main pack; pass it with --hooks")
     if meta is None:
         raise DhnError(f"{path} lacks its host part (names and layouts); use the file that 'dhn-kit pack' wrote")
-    return _from_meta(image, meta)
-
-
-def _port(value: dict[str, Any]) -> Port:
-    value["user_shape"] = tuple(value["user_shape"])
-    value["perm"] = None if value["perm"] is None else tuple(value["perm"])
-    return Port(**value)
-
-
-def _read_op_info(value: dict[str, Any]) -> OpInfo:
-    value["others"] = tuple((kernel, why) for kernel, why in value.get("others", ()))
-    return OpInfo(**value)
-
-
-def _hook_point(value: dict[str, Any]) -> HookPoint:
-    for key in ("tap_shape", "window", "feature_shape"):
-        value[key] = tuple(value[key])
-    value["tap_quant"] = _quant_of(value["tap_quant"])
-    value["skip"] = None if value["skip"] is None else tuple(value["skip"])
-    return HookPoint(**value)
-
-
-def _from_meta(image: bytes, meta: dict[str, Any]) -> Pack:
-    tensors = {k: Tensor(k, (s[0], s[1], s[2]), _quant_of(q)) for k, (s, q) in meta["tensors"].items()}
-    return Pack(
-        data=image,
-        name=meta["name"],
-        inputs=[_port(p) for p in meta["inputs"]],
-        outputs=[_port(p) for p in meta["outputs"]],
-        tensors=tensors,
-        offsets=meta["offsets"],
-        lifetimes={k: (v[0], v[1], v[2]) for k, v in meta["lifetimes"].items()},
-        ops=[_read_op_info(o) for o in meta["ops"]],
-        points=[_hook_point(p) for p in meta["points"]],
-        steps=[(kind, index) for kind, index in meta["steps"]],
-        arena_lower_bound=meta["arena_lower_bound"],
-        source=meta["source"],
-        extra=meta["extra"],
-        arena_proven=meta.get("arena_proven", False),
-    )
+    return Pack(data=image, **from_meta(meta))
