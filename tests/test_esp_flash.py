@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 from esp32_mock_bootloader import MockHandle
+from esptool.targets import CHIP_DEFS
 
 from board_rig import session, small_bundle, small_pack
 from dhn_kit import cli, esp_flash, esp_tool, records
 from dhn_kit.board_session import FLASH_FILE, prepare_flash
-from dhn_kit.boards import load_board
+from dhn_kit.boards import list_boards, load_board
 from dhn_kit.bundle import BundleFile, save_bundle
 from dhn_kit.errors import DhnError
 from dhn_kit.esp_flash import build_folder, flash_hooks, project_parts
@@ -145,6 +146,16 @@ def test_hooks_go_into_the_free_slot_of_a_flashed_project_and_nothing_else_chang
     assert hooks["model_hash"] == small_pack().hash
     expected = expected[:HOOKS_AT] + slot + expected[HOOKS_AT + len(slot) :]
     assert_flash_is(chip, expected, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["esp32c3", "esp32s3"])
+def test_hooks_are_written_through_the_boot_loaders_of_other_chips_too(name: str) -> None:
+    with running_chip(name) as other:
+        chip = tool(other, name)
+        image, model = whole_flash(), read_table(partition_table())[esp_flash.MODEL].offset
+        chip.write([(at, image[at : at + SECTOR]) for at in (TABLE_OFFSET, model)])
+        assert [flash_hooks(chip, small_bundle(version)).slot for version in (1, 2)] == [0, 1]
 
 
 def test_only_a_certified_bundle_is_written_and_only_to_a_board_that_can_take_it(
@@ -372,3 +383,9 @@ def test_a_port_that_is_absent_or_in_use_is_reported_before_esptool_runs(monkeyp
     monitor.close()
     os.close(ours)
     os.close(theirs)
+
+
+def test_the_boot_loader_goes_where_esptool_knows_it_to_be() -> None:
+    known = {chip: rom.BOOTLOADER_FLASH_OFFSET for chip, rom in CHIP_DEFS.items()}
+    chips = {board.esp.chip for board in map(load_board, list_boards()) if board.esp} | set(esp_flash.BOOT_LOADER)
+    assert {chip: esp_flash.BOOT_LOADER.get(chip, 0) for chip in chips} == {chip: known[chip] for chip in chips}

@@ -21,7 +21,7 @@ MODEL, SLOTS = "dhn_model", ("dhn_hooks0", "dhn_hooks1")
 SECTOR = 4096
 #: Where the ROM looks for the second-stage boot loader; 0 on chips that are not named.
 #: Source: ESP-IDF Programming Guide of each chip, Bootloader.
-BOOT_LOADER = {"esp32": 0x1000, "esp32s2": 0x1000, "esp32c5": 0x2000, "esp32p4": 0x2000}
+BOOT_LOADER = {"esp32": 0x1000, "esp32s2": 0x1000, "esp32c5": 0x2000, "esp32h4": 0x2000, "esp32p4": 0x2000}
 #: An app image: magic, and behind its 24 bytes the first segment's address and length, which holds the constants.
 #: Source: esptool documentation, Firmware Image Format.
 IMAGE_MAGIC, IMAGE_HEADER, SEGMENT = 0xE9, 24, struct.Struct("<II")
