@@ -25,13 +25,14 @@ import pytest
 import esp_mock
 import test_framework_ports as frameworks
 from board_rig import small_bundle, small_inputs, small_net, small_pack
-from dhn_kit import cli, platformio_build, resources
+from dhn_kit import cli, generic_boards, platformio_build, resources
 from dhn_kit.board_session import open_board
 from dhn_kit.boards import Board, PlatformIO, list_boards, load_board
 from dhn_kit.commands import projects
 from dhn_kit.errors import DhnError
 from dhn_kit.esp_flash import model_on
 from dhn_kit.esp_partitions import APP, TABLE_BYTES, TABLE_OFFSET, read_table
+from dhn_kit.generic_boards import find_board
 from dhn_kit.pack import Pack, pack
 from dhn_kit.platformio_project import GENERATED, Project, load_project, partition_table, settings_of, with_framework
 from dhn_kit.platformio_run import run_pio
@@ -249,6 +250,29 @@ def test_a_damaged_stamp_and_another_board_are_told(tmp_path: Path) -> None:
         small_project(project.folder)
 
 
+def test_build_writes_the_project_alone_when_asked_and_says_what_is_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pack(small_net(), load_board("esp32").flavour).save(tmp_path / "model.dhn")
+    (tmp_path / "p").mkdir()
+
+    def build(*options: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["build", str(tmp_path / "model.dhn"), "-o", str(tmp_path / "p"), *options])
+        captured = capsys.readouterr()
+        return int(stop.value.code or 0), captured.out, captured.err
+
+    code, out, _ = build("--board", "esp32", "--no-compile", "--json")
+    assert code == 0 and json.loads(out)["elf"] is None
+    assert (tmp_path / "p" / "board.txt").read_text() == "esp32\n"
+    (tmp_path / "p" / "partitions.csv").write_text("mine")
+    code, out, _ = build("--board", "esp32", "--no-compile", "--json", "--framework", "espidf")
+    assert json.loads(out)["kept"] == ["partitions.csv"]
+    assert (tmp_path / "p" / "src" / "espidf.c").is_file() and not list(tmp_path.rglob("arduino.cpp"))
+    code, _, err = build("--board", EMULATED, "--no-compile")
+    assert code == 1 and "qemu-cortex-m4 is built without PlatformIO; leave out --framework and --no-compile" in err
+
+
 # -- What goes wrong, each in one line
 
 
@@ -361,6 +385,28 @@ def test_only_an_esp32_has_a_port_to_esp_idf() -> None:
         with_framework(load_board("teensy41"), "espidf")
 
 
+def test_a_board_that_only_platformio_knows_gets_a_project_that_resolves(rig: Path, tmp_path: Path) -> None:
+    unheard_of = StandInBoard("stm32f411ret6", 100_000_000, 131_072, 524_288)
+    path = rig / "core" / "platforms" / "ststm32" / "boards" / "nucleo_f411re.json"
+    path.write_text(json.dumps(unheard_of.manifest("nucleo_f411re")))
+    generic_boards._installed.cache_clear()
+    board = find_board("nucleo_f411re")
+    assert (board.flavour, board.memory.ram_bytes, board.timer.tick_hz) == ("armv7em", 131_072, 100_000_000)
+    project = projects.write(pack(small_net(), board.flavour), board, tmp_path / "p", None, 8192)
+    assert resolved([project.folder]) == {"nucleo_f411re": ("stm32f411ret6", [])}
+    with pytest.raises(DhnError, match="no board 'nucleo_f412re'; did you mean nucleo_f4"):
+        find_board("nucleo_f412re")
+    generic_boards._installed.cache_clear()
+
+
+def resolved(folders: list[Path]) -> dict[str, tuple[str, list[str]]]:
+    """By environment: the chip that PlatformIO found, and the settings that it does not know."""
+    command = [sys.executable, str(STAND_INS / "resolve.py"), *map(str, folders)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return {f["env"]: (f["mcu"], f["unknown"]) for f in json.loads(done.stdout)}
+
+
 def test_every_real_board_is_known_to_the_stand_ins() -> None:
     assert set(REAL) == set(PLATFORMIO_BOARDS)
 
@@ -368,10 +414,7 @@ def test_every_real_board_is_known_to_the_stand_ins() -> None:
 def test_the_project_of_every_board_resolves(rig: Path, tmp_path: Path) -> None:
     for name in REAL:
         projects.write(small_pack(), load_board(name), tmp_path / name, None, 8192)
-    command = [sys.executable, str(STAND_INS / "resolve.py"), *(str(tmp_path / name) for name in REAL)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    found = {f["env"]: (f["mcu"], f["unknown"]) for f in json.loads(done.stdout)}
+    found = resolved([tmp_path / name for name in REAL])
     assert found == {name: (PLATFORMIO_BOARDS[name][0], []) for name in REAL}
 
 

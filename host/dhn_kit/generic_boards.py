@@ -6,7 +6,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from dhn_kit.boards import (
@@ -90,7 +92,9 @@ def platformio_board(name: str) -> dict[str, Any]:
 
 @functools.cache
 def _installed() -> dict[str, dict[str, Any]]:
-    code, text = run_pio(["boards", "--installed", "--json-output"])
+    # PlatformIO would take files in the current folder's boards/ for its own.
+    with tempfile.TemporaryDirectory() as nowhere:
+        code, text = run_pio(["boards", "--installed", "--json-output"], Path(nowhere))
     start = text.find("[")
     if code or start < 0:
         raise DhnError("'pio boards --installed' fails; call it by hand to see why")
