@@ -7,6 +7,10 @@
 #include "app_config.h"
 #include "hal.h"
 
+#if defined(FAMILY_ESP32)
+#include <esp_random.h>
+#endif
+
 /* The line to the host: any object with Serial's methods. */
 #ifndef DHN_SERIAL
 #define DHN_SERIAL Serial
@@ -94,7 +98,7 @@ uint8_t *hal_stack_limit(void)
 uint32_t hal_random_seed(void)
 {
 #if defined(FAMILY_ESP32)
-    return esp_random(); /* esp_random.h */
+    return esp_random();
 #elif defined(FAMILY_ESP8266)
     return *reinterpret_cast<volatile uint32_t *>(
         0x3FF20E44u); /* the hardware's generator: esp8266_peri.h, RANDOM_REG32 */

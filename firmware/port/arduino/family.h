@@ -25,6 +25,9 @@
 #elif defined(FAMILY_STM32) && (defined(STM32F4xx) || defined(STM32L4xx) || defined(STM32H7xx))
 #define FAMILY_HAS_MAPPED_FLASH
 #endif
+#if defined(FAMILY_STM32) && defined(STM32H7xx)
+#define FAMILY_FAULTS_ON_TORN_FLASH
+#endif
 #if defined(FAMILY_HAS_MAPPED_FLASH) || defined(FAMILY_ESP32) || defined(FAMILY_ESP8266)
 #define FAMILY_KEEPS_HOOKS
 #endif

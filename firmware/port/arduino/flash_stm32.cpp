@@ -26,10 +26,20 @@ enum : uint32_t { PROGRAM_BYTES = 32, ERASE_BYTES = FLASH_SECTOR_SIZE };
 #endif
 #endif
 
+/* L4 with one bank erases twice as much at a time, by other numbers. */
+static uint32_t erase_bytes()
+{
+#if defined(FLASH_OPTR_DBANK)
+    if ((FLASH->OPTR & FLASH_OPTR_DBANK) == 0)
+        return 0;
+#endif
+    return ERASE_BYTES;
+}
+
 mapped_flash_t mapped_flash_open()
 {
     uintptr_t const end = reinterpret_cast<uintptr_t>(&_sidata) + static_cast<uintptr_t>(&_edata - &_sdata);
-    return {FLASH_END + 1u - DHN_FLASH_BYTES, end, ERASE_BYTES, PROGRAM_BYTES};
+    return {FLASH_END + 1u - DHN_FLASH_BYTES, end, erase_bytes(), PROGRAM_BYTES};
 }
 
 static uint32_t address_of(const uint8_t *at)

@@ -27,6 +27,10 @@ void flash_start(void)
     bool const room = start >= flash.free_from && flash.page == DHN_FLASH_PAGE && start % DHN_FLASH_PAGE == 0;
     area.memory = room && flash.unit <= MAPPED_UNIT_MOST ? reinterpret_cast<const uint8_t *>(start) : nullptr;
     area.unit = flash.unit;
+#if defined(FAMILY_FAULTS_ON_TORN_FLASH)
+    if (area.memory != nullptr)
+        mapped_flash_heal(area.memory);
+#endif
 }
 
 uint32_t hal_flash_bytes(void)

@@ -30,4 +30,8 @@ mapped_flash_t mapped_flash_open();
 int mapped_flash_erase(const uint8_t *page);
 int mapped_flash_program(const uint8_t *at, const uint8_t *unit);
 
+/* Families that fault on reading what lost its power while it changed (FAMILY_FAULTS_ON_TORN_FLASH) erase such pages of the
+ * area. Called once, before anything is read there. */
+void mapped_flash_heal(const uint8_t *area);
+
 #endif

@@ -3,7 +3,7 @@
 #ifndef PARTS_H
 #define PARTS_H
 
-#include "esp_flash.h" /* flash_start, which each family supplies; esp_flash.c is that of ESP32 */
+#include "esp_slots.h" /* flash_start, which each family supplies; esp_slots.c is that of ESP32 */
 
 /* Called once, by hal_init. */
 void ticks_start();

@@ -1,4 +1,4 @@
-/* The HAL on ESP-IDF 5 and later: time, sleep, restart, and the line (line.h). Flash is in esp_flash.c. */
+/* The HAL on ESP-IDF 5 and later: time, sleep, restart, and the line (line.h). Flash is in esp_slots.c. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdbool.h>
 
@@ -7,7 +7,7 @@
 #include <esp_rom_sys.h>
 #include <esp_system.h>
 
-#include "esp_flash.h"
+#include "esp_slots.h"
 #include "hal.h"
 #include "line.h"
 

@@ -47,8 +47,7 @@ class HardwareSerial : public Stream
 };
 extern HardwareSerial Serial;
 
-#if defined(ARDUINO_ARCH_ESP32) /* cores/esp32/Esp.h, esp_random.h */
-extern "C" uint32_t esp_random(void);
+#if defined(ARDUINO_ARCH_ESP32) /* cores/esp32/Esp.h */
 class EspClass
 {
   public:

@@ -30,6 +30,11 @@ HAL_StatusTypeDef HAL_FLASH_Program(uint32_t TypeProgram, uint32_t Address, uint
 #define FLASH_BANK_2 0x02U
 #define FLASH_TYPEERASE_PAGES 0x00U
 #define FLASH_TYPEPROGRAM_DOUBLEWORD 0x00U
+#define FLASH_OPTR_DBANK (0x1UL << 22) /* stm32l4r5xx.h */
+typedef struct {
+    volatile uint32_t ECCR, OPTR; /* among others */
+} FLASH_TypeDef;
+#define FLASH ((FLASH_TypeDef *)0x40022018UL)
 typedef struct {
     uint32_t TypeErase, Banks, Page, NbPages;
 } FLASH_EraseInitTypeDef;
@@ -47,7 +52,21 @@ typedef struct {
     uint32_t TypeErase, Banks, Sector, NbSectors, VoltageRange;
 } FLASH_EraseInitTypeDef;
 HAL_StatusTypeDef HAL_FLASH_Program(uint32_t TypeProgram, uint32_t FlashAddress, uint32_t DataAddress);
-void SCB_InvalidateDCache_by_Addr(void *addr, int32_t dsize); /* core_cm7.h */
+void SCB_InvalidateDCache_by_Addr(void *addr, int32_t dsize); /* core_cm7.h, cmsis_gcc.h */
+void __disable_fault_irq(void);
+void __enable_fault_irq(void);
+void __DSB(void);
+typedef struct {
+    volatile uint32_t CCR, CFSR; /* among others */
+} SCB_Type;
+#define SCB ((SCB_Type *)0xE000ED14UL)
+#define SCB_CCR_BFHFNMIGN_Msk (1UL << 8)
+#define FLASH_SR_DBECCERR (1UL << 26) /* stm32h743xx.h */
+#define FLASH_CCR_CLR_DBECCERR (1UL << 26)
+typedef struct {
+    volatile uint32_t SR1, CCR1, SR2, CCR2; /* among others */
+} FLASH_TypeDef;
+#define FLASH ((FLASH_TypeDef *)0x52002010UL)
 #else
 typedef struct {
     uint32_t TypeErase, Banks, PageAddress, NbPages;

@@ -5,6 +5,9 @@
 
 #include <stdint.h>
 
-uint32_t esp_random(void);
+#ifdef __cplusplus
+extern "C"
+#endif
+    uint32_t esp_random(void);
 
 #endif

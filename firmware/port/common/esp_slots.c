@@ -1,6 +1,6 @@
 /* The HAL's flash on ESP32 chips: the two partitions for hooks, mapped as memory once. */
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "esp_flash.h"
+#include "esp_slots.h"
 
 #if defined(ESP_PLATFORM)
 

@@ -1,7 +1,7 @@
 /* Flash partitions of ESP32 chips, for the ports to Arduino and ESP-IDF. */
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef ESP_FLASH_H
-#define ESP_FLASH_H
+#ifndef ESP_SLOTS_H
+#define ESP_SLOTS_H
 
 #ifdef __cplusplus
 extern "C" {
