@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,16 @@ def test_the_command_shows_and_fits_a_model(tmp_path: Path, capsys: pytest.Captu
     with pytest.raises(SystemExit):
         cli.main([*words, "--terms"])
     assert "pixels" in capsys.readouterr().out
+
+
+def test_the_command_sums_held_out_layers_by_operator(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["latency", "--board", "qemu-rv32"])
+    groups, _, total = capsys.readouterr().out.partition("By operator")[2].rpartition("\n\n")
+    numbers = [re.findall(r"  +([\d,]+)", row)[:2] for row in groups.splitlines()[2:]]
+    kernels, layers = (sum(int(row[i].replace(",", "")) for row in numbers) for i in (0, 1))
+    assert len(numbers) == 5
+    assert f"of {layers:,} held-out layers within 10 %; {kernels} of" in total
 
 
 def test_the_command_refuses_what_it_cannot_fit(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import fnmatch
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +17,7 @@ from dhn_kit.errors import DhnError
 if TYPE_CHECKING:
     from dhn_kit.boards import Board
     from dhn_kit.kernels import Kernel
-    from dhn_kit.latency import LatencyModel
+    from dhn_kit.latency import KernelLatency, LatencyModel
 
 
 def latency(
@@ -98,10 +99,39 @@ def _show(model: LatencyModel, kernels: list[Kernel], terms: bool) -> None:
             known = model.kernels.get(kernel.name)
             each = ((unit, term) for term, unit in known.terms) if known else ()
             console.table(kernel.name, (">instructions", "times"), ((f"{unit:.4g}", term) for unit, term in each))
-    judged = [k for k in map(model.kernels.get, (k.name for k in kernels)) if k is not None and k.held_out]
-    if judged:
-        layers = sum(k.held_out for k in judged)
-        good = sum(k.within_10 * k.held_out for k in judged)
-        console.line(
-            f"{good / layers:.1%} of {layers:,} held-out layers within 10 %; {len(judged)} of {len(kernels)} kernels"
-        )
+    _show_groups(model, kernels)
+
+
+#: What the operators are called together; all others are one group.
+GROUPS = {
+    "conv2d": "convolution",
+    "conv2d_masked": "convolution",
+    "depthwise_conv2d": "depthwise",
+    "fully_connected": "fully connected",
+}
+
+
+def _show_groups(model: LatencyModel, kernels: list[Kernel]) -> None:
+    """Held-out layers by operator, and all together."""
+    groups: dict[str, list[KernelLatency]] = {name: [] for name in dict.fromkeys(GROUPS.values())}
+    groups |= {"all others": [], "reference kernels": []}
+    for kernel in kernels:
+        known = model.kernels.get(kernel.name)
+        if known is not None and known.held_out:
+            group = "reference kernels" if kernel.arch == "ref" else GROUPS.get(kernel.op, "all others")
+            groups[group].append(known)
+    judged = list(itertools.chain(*groups.values()))
+    if not judged:
+        return
+    if len(judged) > 1:
+        rows = [(name, *_judged(known)) for name, known in groups.items() if known]
+        console.table("By operator", ("kernels", ">number", ">held out", ">within 10 %", ">worst"), rows)
+    _, layers, share, _ = _judged(judged)
+    console.line(f"{share} of {layers} held-out layers within 10 %; {len(judged)} of {len(kernels)} kernels")
+
+
+def _judged(known: list[KernelLatency]) -> tuple[str, str, str, str]:
+    """Number of kernels and of layers, share of these within 10 %, largest error."""
+    layers = sum(k.held_out for k in known)
+    good = sum(k.within_10 * k.held_out for k in known)
+    return str(len(known)), f"{layers:,}", f"{good / layers:.1%}", f"{max(k.worst for k in known):.1%}"
