@@ -83,3 +83,23 @@ def test_without_espressifs_compiler_the_next_step_is_named(tmp_path: Path, monk
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(DhnError, match=r"xtensa-esp32-elf-gcc is neither on PATH nor .*'pio pkg install .*-c'"):
         build_module("xtensawin", [], tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        ".platformio/packages/toolchain-xtensa-esp-elf/bin",
+        ".espressif/tools/xtensa-esp32-elf/esp-2022r1/xtensa-esp32-elf/bin",
+        ".espressif/tools/xtensa-esp-elf/esp-14.2.0/xtensa-esp-elf/bin",
+    ],
+)
+def test_espressifs_compiler_is_found_where_its_tools_put_it(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler = tmp_path / place / "xtensa-esp32-elf-gcc"
+    compiler.parent.mkdir(parents=True)
+    compiler.write_text(f"#!/bin/sh\necho 'error: called in {place}' >&2\nexit 1\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(DhnError, match=f"does not build: .*called in {place}"):
+        build_module("xtensawin", [], tmp_path / "out")

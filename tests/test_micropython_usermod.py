@@ -70,12 +70,13 @@ def tool(name: str) -> str:
     return str(beside) if beside.is_file() else name
 
 
-def by_make(modules: Path, build: Path) -> Path:
+def by_make(modules: Path, build: Path, target: str = "firmware.so") -> Path:
     build.mkdir(exist_ok=True)
     variables = [f"STANDIN={STANDIN}", f"BUILD={build}", f"USER_C_MODULES={modules}"]
-    done = subprocess.run(["make", "-s", "-f", str(STANDIN / "Makefile"), *variables], capture_output=True, text=True)
+    command = ["make", "-s", "-f", str(STANDIN / "Makefile"), *variables, str(build / target)]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0 and done.stderr == "", done.stderr
-    return build / "firmware.so"
+    return build / target
 
 
 def answers(interpreter: Interpreter, main: Pack, x: NDArray[np.int8]) -> NDArray[np.int8]:
@@ -118,7 +119,7 @@ def test_a_port_built_with_cmake_compiles_every_source(
     exported: tuple[Path, Pack, NDArray[np.int8]], tmp_path: Path
 ) -> None:
     modules, main, x = exported
-    by_make(modules, tmp_path / "make")  # writes the names
+    by_make(modules, tmp_path / "make", "qstr_names.h")
     variables = {"USER_C_MODULES": modules / "dhn" / "micropython.cmake", "NAMES": tmp_path / "make"}
     build = tmp_path / "cmake"
     values = [f"-D{key}={value}" for key, value in (variables | {"CMAKE_MAKE_PROGRAM": tool("ninja")}).items()]

@@ -284,25 +284,19 @@ class Link:
     def _slot_write(self, data, offset):
         return struct.pack("<I", self._need_slots().write(offset, data))
 
-    def _slot_finish(self, _):
-        self._need_slots().finish()
-        return b""
-
-    def _slot_trial(self, _):
-        self._need_slots().try_next()
-        return b""
-
-    def _slot_confirm(self, _):
-        self._need_slots().confirm()
-        return b""
-
-    def _slot_revert(self, _):
-        self._need_slots().revert()
-        return b""
-
 
 def _both(a, b):
     return (a * b + _ALWAYS // 2) // _ALWAYS
+
+
+def _slot_step(name):
+    """Answers by a method of Slots that takes and gives nothing."""
+
+    def answer(link, _):
+        getattr(link._need_slots(), name)()
+        return b""
+
+    return answer
 
 
 # What a request starts with (None: it may be empty), and who answers it.
@@ -320,8 +314,8 @@ _ANSWERS = {
     0x10: (None, Link._slot_status),
     0x11: ("<III16s", Link._slot_begin),
     0x12: ("<I", Link._slot_write),
-    0x13: (None, Link._slot_finish),
-    0x14: (None, Link._slot_trial),
-    0x15: (None, Link._slot_confirm),
-    0x16: (None, Link._slot_revert),
+    0x13: (None, _slot_step("finish")),
+    0x14: (None, _slot_step("try_next")),
+    0x15: (None, _slot_step("confirm")),
+    0x16: (None, _slot_step("revert")),
 }
