@@ -19,6 +19,7 @@ from dhn_kit.boards import load_board
 from dhn_kit.bundle import bundle_file, pack_bundle, save_bundle
 from dhn_kit.hooks import Bundle, HookSpec, PolicyRow
 from dhn_kit.link import Link, SerialTransport
+from dhn_kit.micropython import export_native, install
 from dhn_kit.perception import CHANNELS
 from dhn_kit.samples import Sample
 from dhn_kit.store import SampleStore
@@ -47,12 +48,12 @@ def line(device: Device) -> Iterator[str]:  # noqa: F811
     for old in device.folder.glob("hooks?.*"):
         old.unlink()
     shutil.copy(device.folder / "pack.dhn", device.folder / "model.dhn")
-    example = EXAMPLE.read_text().replace("while True:", SENSOR + "while True:", 1)
+    example = EXAMPLE.read_text().replace("def interrupts", SENSOR + "\n\ndef interrupts", 1)
     (device.folder / "collect.py").write_text(example)
     ours, theirs = os.openpty()
     tty.setraw(theirs)
     port = os.ttyname(theirs)
-    board = subprocess.Popen([micropython(), "collect.py"], cwd=device.folder, stdin=ours, stdout=ours)
+    board = subprocess.Popen([micropython(), "-i", "collect.py"], cwd=device.folder, stdin=ours, stdout=ours)
     try:
         yield port
     finally:
@@ -154,6 +155,18 @@ def test_the_commands_push_and_status_take_a_micropython_for_the_board(device: D
     save_bundle(bundle_file(device.main, spec), device.folder / "bundle.dhn")
     call("push", "bundle.dhn", "--pack", "host.dhn", "--uncertified")
     assert "hook bundle 1, operating point" in call("status", "host.dhn")
+
+
+def test_mpremote_gets_the_prompt_of_a_board_that_serves_the_protocol(
+    device: Device,  # noqa: F811
+    served: BoardClient,
+    line: str,
+    tmp_path: Path,
+) -> None:
+    served.run(device.x[0])
+    served.link.transport.close()
+    export_native("x64", tmp_path, device.main.data)
+    assert "model.dhn" in install(tmp_path, line)
 
 
 POWER_CUT = """

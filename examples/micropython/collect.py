@@ -7,13 +7,6 @@ import dhn
 import dhn_link
 import dhn_slots
 
-try:
-    import micropython
-
-    micropython.kbd_intr(-1)  # the line carries binary data: no byte of it stops the program
-except (ImportError, AttributeError):
-    pass
-
 with open("model.dhn", "rb") as file:
     pack = file.read()
 
@@ -27,12 +20,30 @@ def read_input():
     return None
 
 
-while True:
-    model = dhn.Model(pack)
-    link = dhn_link.Link(model, pack, write, slots=dhn_slots.Slots(model, pack[16:32]), read_input=read_input)
-    while not link.restart:
-        byte = sys.stdin.buffer.read(1)
-        if not byte:
-            sys.exit()
-        link.feed(byte)
-    del model, link  # their memory is needed for the next ones
+def interrupts(byte):
+    """Which byte of the console stops the program: -1 none, because the line carries binary data."""
+    try:
+        import micropython
+
+        micropython.kbd_intr(byte)
+    except (ImportError, AttributeError):
+        pass
+
+
+def serve():
+    while True:
+        model = dhn.Model(pack)
+        link = dhn_link.Link(model, pack, write, slots=dhn_slots.Slots(model, pack[16:32]), read_input=read_input)
+        while not link.restart:
+            byte = sys.stdin.buffer.read(1)
+            if not byte:
+                return
+            link.feed(byte)
+        del model, link  # their memory is needed for the next ones
+
+
+interrupts(-1)
+try:
+    serve()
+finally:  # mpremote, or Ctrl-C twice, wants the prompt back
+    interrupts(3)

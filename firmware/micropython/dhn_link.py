@@ -12,6 +12,8 @@ _MTU = 512
 _NO_SUCH, _SIZE, _RANGE, _INCOMPLETE, _CANNOT, _NO_SENSOR = -32, -33, -34, -35, -36, -37
 _SAMPLE = 0x40
 _RULES = "<IIHHHHIIH"
+# How mpremote and a person's Ctrl-C twice begin; a request begins with 2, because its flags are 0 (COBS).
+_STOP = (b"\r\x03", b"\x03\x03")
 _ALWAYS = 1 << 24  # propensities count in its parts
 _WANT_OUTPUT, _WANT_SAMPLE, _PER_OP, _POLICIES, _HAS_INPUT, _PACKBITS, _HAS_LABEL = 1, 2, 4, 8, 16, 32, 64
 _FULL_RUN, _EVERY_NTH, _REQUESTED = 1, 2, 16
@@ -71,7 +73,8 @@ def unpackbits(data):
 
 
 class Link:
-    """Serves one model on a stream: ``write(bytes)`` sends, `feed` takes what came in.
+    """Serves one model on a stream: ``write(bytes)`` sends, `feed` takes what came in. KeyboardInterrupt where that comes
+    from someone who wants MicroPython's prompt.
 
     ``slots`` (dhn_slots.Slots) takes bundles that are pushed. ``read_input()`` gives the next input of the board's own
     sensor, None where there is none. Once `restart` is set, the host wants model, slots and link to be made anew.
@@ -96,6 +99,9 @@ class Link:
     def feed(self, data):
         chunks = (self.rest + data).split(b"\0")
         self.rest = chunks.pop()
+        if self.rest[:2] in _STOP:
+            self.rest = b""
+            raise KeyboardInterrupt
         for chunk in chunks:
             frame = decode(chunk) if chunk else None
             self.good += frame is not None
