@@ -30,13 +30,14 @@ from dhn_kit.board_session import open_board
 from dhn_kit.boards import Board, PlatformIO, list_boards, load_board
 from dhn_kit.commands import projects
 from dhn_kit.errors import DhnError
-from dhn_kit.esp_flash import model_on
+from dhn_kit.esp_flash import MODEL, model_on, project_parts
 from dhn_kit.esp_partitions import APP, TABLE_BYTES, TABLE_OFFSET, read_table
 from dhn_kit.generic_boards import find_board
 from dhn_kit.pack import Pack, pack
 from dhn_kit.platformio_project import GENERATED, Project, load_project, partition_table, settings_of, with_framework
 from dhn_kit.platformio_run import run_pio
 from dhn_kit.playback import install
+from dhn_kit.trailer import device_bytes
 from dhn_kit.twin import Twin
 from nets import Net
 from pio_core import StandIn, StandInBoard, add_platform, make_core
@@ -174,7 +175,7 @@ def free_port() -> int:
 
 def test_pio_run_builds_and_its_upload_ends_in_a_hello_and_gated_inference(rig: Path, built: Project) -> None:
     port = f"socket://127.0.0.1:{free_port()}"
-    projects.upload(built, port)
+    projects.upload(built, small_pack(), port)
     hello = projects.wait_for_hello(built, port)
     assert (hello.board, hello.hash, hello.load_status) == (EMULATED, small_pack().hash, 0)
     assert 0 < built.board.hook_flash.slot_bytes - hello.slot_bytes <= 256
@@ -270,7 +271,7 @@ def test_build_writes_the_project_alone_when_asked_and_says_what_is_kept(
     assert json.loads(out)["kept"] == ["partitions.csv"]
     assert (tmp_path / "p" / "src" / "espidf.c").is_file() and not list(tmp_path.rglob("arduino.cpp"))
     code, _, err = build("--board", EMULATED, "--no-compile")
-    assert code == 1 and "qemu-cortex-m4 is built without PlatformIO; leave out --framework and --no-compile" in err
+    assert code == 1 and "qemu-cortex-m4 is built without PlatformIO; leave out --framework" in err
 
 
 # -- What goes wrong, each in one line
@@ -361,7 +362,7 @@ def test_a_failed_upload_is_reported_in_the_words_of_its_tool(built: Project) ->
     with pytest.raises(
         DhnError, match=r"'pio run -t upload --upload-port nowhere' fails in .*: ValueError: not enough"
     ):
-        projects.upload(built, "nowhere")
+        projects.upload(built, small_pack(), "nowhere")
 
 
 # -- Projects for every real board
@@ -460,3 +461,37 @@ def assert_upload_works(project: Project, packed: Pack, tmp_path: Path) -> None:
         table = read_table(tool.read(TABLE_OFFSET, TABLE_BYTES))
         assert list(table.values()) == partition_table(project.board)
         assert model_on(tool, table) == packed.hash
+
+
+@pytest.mark.slow
+def test_a_network_in_a_partition_of_its_own_follows_the_program(rig: Path, tmp_path: Path) -> None:
+    board = load_board("esp32")
+    packed = pack(small_net(), board.flavour)
+    project = projects.write(packed, board, tmp_path / "p", None, 8192, True)
+    platformio_build.build_project(project)
+    assert packed.data not in (project.elf.parent / "firmware.bin").read_bytes()
+    with esp_mock.running_chip() as chip:
+        port = chip.url()
+        platformio_build.upload_project(project, port)
+        at = next(p for p in partition_table(board) if p.name == MODEL)
+        parts = dict(project_parts("esp32", project.elf.parent, packed.data))
+        # As 'flash' does, but for the stub that a stand-in chip cannot run.
+        tool = esp_mock.tool(chip)
+        tool.write([(at.offset, parts[at.offset])])
+        assert model_on(tool, read_table(tool.read(TABLE_OFFSET, TABLE_BYTES))) == packed.hash
+
+
+def test_a_network_too_large_for_its_partition_is_refused_by_how_much(tmp_path: Path) -> None:
+    board = load_board("esp32")
+    room = next(p.size for p in partition_table(board) if p.name == MODEL)
+    hook_flash = dataclasses.replace(board.hook_flash, slots=(0x250000 + 4096, 0x250000 + 8192), slot_bytes=4096)
+    tight = dataclasses.replace(board, hook_flash=hook_flash)
+    net = Net((8, 8, 1))
+    net.fc(net.mean(net.conv(net.conv("x", 32), 32)), 4)
+    packed = pack(net.done(), board.flavour)
+    over = len(device_bytes(packed.data)) - 4096
+    assert 0 < over < room
+    with pytest.raises(DhnError, match=f"the pack is {over:,} bytes too large for partition dhn_model of esp32"):
+        projects.write(packed, tight, tmp_path / "p", None, 8192, True)
+    with pytest.raises(DhnError, match="teensy41 has no partitions; leave out --model-partition"):
+        projects.write(packed, load_board("teensy41"), tmp_path / "p", None, 8192, True)

@@ -16,6 +16,7 @@ from dhn_kit import records, resources
 from dhn_kit.boards import Board, PlatformIO
 from dhn_kit.c_text import render
 from dhn_kit.errors import DhnError
+from dhn_kit.esp_flash import MODEL, SLOTS
 from dhn_kit.esp_partitions import APP, DATA, OTA_DATA, Partition
 from dhn_kit.library import runtime_library
 from dhn_kit.source_set import (
@@ -31,6 +32,8 @@ from dhn_kit.trailer import device_bytes
 STAMP = "dhn-project.json"
 #: Written anew whatever was done to them: they are the network.
 GENERATED = ("src/model.c", "src/registry.c")
+#: Tells the application that the network is no part of the program (firmware/app/model.h).
+_IN_PARTITION = "DHN_MODEL_PARTITION"
 #: Loader and table lie below. Source: ESP-IDF Programming Guide, Partition Tables; also of the numbers of subtypes.
 _APP_OFFSET = 0x10000
 _SUBTYPES = {(APP, 0x10): "ota_0", (DATA, OTA_DATA): "ota", (DATA, 2): "nvs", (DATA, 3): "coredump"}
@@ -72,6 +75,15 @@ def with_framework(board: Board, framework: str) -> Board:
     return dataclasses.replace(board, port=framework, platformio=settings)
 
 
+def with_model_partition(board: Board) -> Board:
+    """The same ESP32 whose program takes the network from partition dhn_model. DhnError: no such chip."""
+    if board.esp is None:
+        raise DhnError(f"{board.name} has no partitions; leave out --model-partition, or take an ESP32")
+    settings = settings_of(board)
+    settings = dataclasses.replace(settings, defines=(*settings.defines, _IN_PARTITION))
+    return dataclasses.replace(board, platformio=settings)
+
+
 def partition_table(board: Board) -> list[Partition]:
     """Of a board with an Espressif chip; empty for any other. App, model and both hook slots, as its file says."""
     if board.esp is None:
@@ -83,9 +95,9 @@ def partition_table(board: Board) -> list[Partition]:
         Partition("nvs", DATA, 2, 0x9000, 0x5000),
         Partition("otadata", DATA, OTA_DATA, 0xE000, 0x2000),
         Partition("app0", APP, 0x10, _APP_OFFSET, board.memory.flash_bytes),
-        Partition("dhn_model", DATA, 0x40, app_end, first - app_end),
-        Partition("dhn_hooks0", DATA, 0x41, first, board.hook_flash.slot_bytes),
-        Partition("dhn_hooks1", DATA, 0x41, second, board.hook_flash.slot_bytes),
+        Partition(MODEL, DATA, 0x40, app_end, first - app_end),
+        Partition(SLOTS[0], DATA, 0x41, first, board.hook_flash.slot_bytes),
+        Partition(SLOTS[1], DATA, 0x41, second, board.hook_flash.slot_bytes),
         Partition("coredump", DATA, 3, end, board.esp.flash_bytes - end),
     ]
     assert all(a.offset + a.size == b.offset for a, b in itertools.pairwise(table)), board.name
@@ -141,6 +153,8 @@ def project_files(pack: bytes, name: str, board: Board, *, sample_bytes: int, fu
     """Texts by place below the project's folder."""
     image = device_bytes(pack)
     settings = settings_of(board)
+    if _IN_PARTITION in settings.defines:
+        _check_model_fits(image, board)
     otherwise = f"{board.name} ('{board.flavour}') does not have; pack the network again with --board {board.name}"
     groups = pack_kernels(image, board.flavour, otherwise)
     model = application_model(
@@ -173,6 +187,15 @@ def project_files(pack: bytes, name: str, board: Board, *, sample_bytes: int, fu
     files |= {f"src/{place}": path.read_text() for place, path in sources.items()}
     files |= {f"src/{place}": text for place, text in model.items()}
     return files | {f"lib/dhn/{place}": text for place, text in runtime_library(groups).items()}
+
+
+def _check_model_fits(image: bytes, board: Board) -> None:
+    room = next(p.size for p in partition_table(board) if p.name == MODEL)
+    if len(image) > room:
+        raise DhnError(
+            f"the pack is {len(image) - room:,} bytes too large for partition {MODEL} of {board.name}, which has "
+            f"{room:,}; leave out --model-partition, or use a smaller network"
+        )
 
 
 def _defines(board: Board, settings: PlatformIO) -> list[str]:

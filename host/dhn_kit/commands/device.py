@@ -184,6 +184,9 @@ def build(
         str | None,
         typer.Option("--framework", help="Real boards: arduino, or espidf on an ESP32. Default: that of the board."),
     ] = None,
+    model_partition: Annotated[
+        bool, typer.Option("--model-partition", help="ESP32: the network in a flash partition, not in the program.")
+    ] = False,
     no_compile: Annotated[
         bool, typer.Option("--no-compile", help="Real boards: write the PlatformIO project and leave it at that.")
     ] = False,
@@ -204,11 +207,13 @@ def build(
     from dhn_kit.playback import firmware_of
 
     target = load_target(board)
-    if target.platformio is None and (framework or no_compile):
-        raise DhnError(f"{target.name} is built without PlatformIO; leave out --framework and --no-compile")
+    if target.platformio is None and (framework or model_partition or no_compile):
+        raise DhnError(
+            f"{target.name} is built without PlatformIO; leave out --framework, --model-partition and --no-compile"
+        )
     packed = load_packed(network, target, calib, method)
     if target.platformio is not None:
-        project = projects.write(packed, target, output, framework, sample_bytes)
+        project = projects.write(packed, target, output, framework, sample_bytes, model_partition)
         _note(packed, target, output)
         projects.show_built(packed, project, not no_compile, json)
         return
@@ -302,7 +307,7 @@ def flash(
     elif is_project(firmware):
         project = load_project(firmware, target)
         if not esptool:
-            projects.upload(project, port)
+            projects.upload(project, packed, port)
         if not wait:
             return
         hello = projects.wait_for_hello(project, port)

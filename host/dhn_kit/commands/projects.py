@@ -21,13 +21,17 @@ if TYPE_CHECKING:
 HELLO_TIMEOUT = 15.0
 
 
-def write(packed: Pack, board: Board, folder: Path, framework: str | None, sample_bytes: int) -> Project:
-    """The project for a pack, with what a user's edits keep from being written."""
+def write(
+    packed: Pack, board: Board, folder: Path, framework: str | None, sample_bytes: int, partition: bool = False
+) -> Project:
+    """The project for a pack, with what a user's edits keep from being written. ``partition``: the network goes into
+    one of its own."""
     from dhn_kit.cost import full_ticks
     from dhn_kit.latency import load_latency
-    from dhn_kit.platformio_project import with_framework, write_project
+    from dhn_kit.platformio_project import with_framework, with_model_partition, write_project
 
     board = with_framework(board, framework) if framework else board
+    board = with_model_partition(board) if partition else board
     ticks = full_ticks(packed, board, load_latency(board.latency_board))
     project = write_project(packed.data, packed.name, board, folder, sample_bytes=sample_bytes, full_ticks=ticks)
     for place in project.kept:
@@ -70,8 +74,8 @@ def show_built(packed: Pack, project: Project, compiled: bool, json: bool) -> No
     )
 
 
-def upload(project: Project, port: str | None) -> None:
-    """Builds and uploads by PlatformIO."""
+def upload(project: Project, packed: Pack, port: str | None) -> None:
+    """Builds and uploads by PlatformIO; a network that the program does not hold follows by esptool."""
     from dhn_kit.platformio_build import build_project, upload_project
 
     with console.busy(f"building {project.folder} with PlatformIO"):
@@ -80,6 +84,19 @@ def upload(project: Project, port: str | None) -> None:
     through = port_of(project.board, port) if port or project.board.esp else None
     with console.busy(f"writing {project.board.name}"):
         upload_project(project, through)
+        if project.board.esp and through:
+            _write_model(project, project.board.esp.chip, packed, through)
+
+
+def _write_model(project: Project, chip: str, packed: Pack, port: str) -> None:
+    from dhn_kit.esp_flash import MODEL, project_parts
+    from dhn_kit.esp_tool import EspTool
+    from dhn_kit.platformio_project import partition_table
+
+    at = next(p.offset for p in partition_table(project.board) if p.name == MODEL)
+    model = [part for part in project_parts(chip, project.elf.parent, packed.data) if part[0] == at]
+    if model:
+        EspTool(chip, port).write(model, restart=True)
 
 
 def wait_for_hello(project: Project, port: str | None, timeout: float = HELLO_TIMEOUT) -> Hello:
