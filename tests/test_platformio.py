@@ -357,6 +357,14 @@ def test_a_board_that_stays_silent_is_reported_after_a_while(built: Project) -> 
         projects.wait_for_hello(built, f"socket://127.0.0.1:{free_port()}", timeout=0.1)
 
 
+def test_a_port_that_is_absent_is_noticed_before_anything_is_compiled(
+    built: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dhn_kit.platformio_build.build_project", lambda project: pytest.fail("compiled"))
+    with pytest.raises(DhnError, match="serial port /dev/ttyUSB99 does not exist; plug the board in"):
+        projects.upload(built, "/dev/ttyUSB99")
+
+
 def test_a_failed_upload_is_reported_in_the_words_of_its_tool(built: Project) -> None:
     # boot.py refuses what is no address.
     with pytest.raises(

@@ -65,14 +65,24 @@ def find_port(board: Board, choose: Choose = None) -> str:
     return choose(fitting).device
 
 
+def check_exists(path: str) -> None:
+    """DhnError for a device file that is not there; other names (COM3, socket://) are only known when opened."""
+    if path.startswith("/dev/") and not Path(path).exists():
+        raise DhnError(_absent(path))
+
+
+def _absent(path: str) -> str:
+    return (
+        f"serial port {path} does not exist; plug the board in, "
+        "'python -m serial.tools.list_ports' lists what is attached"
+    )
+
+
 def port_error(path: str, error: Exception) -> str:
     """What keeps ``path`` from being opened, and what to do about it."""
     device = Path(path)
     if not device.exists():
-        return (
-            f"serial port {path} does not exist; plug the board in, "
-            "'python -m serial.tools.list_ports' lists what is attached"
-        )
+        return _absent(path)
     number = getattr(error, "errno", None)
     if number in (errno.EACCES, errno.EPERM):
         group = _group(device)

@@ -77,11 +77,15 @@ def show_built(packed: Pack, project: Project, compiled: bool, json: bool) -> No
 def upload(project: Project, packed: Pack, port: str | None) -> None:
     """Builds and uploads by PlatformIO; a network that the program does not hold follows by esptool."""
     from dhn_kit.platformio_build import build_project, upload_project
+    from dhn_kit.ports import check_exists
 
+    # Only Espressif's chips are always written through their serial port; elsewhere PlatformIO knows the way. Looked
+    # for first: a framework takes minutes to compile.
+    through = port_of(project.board, port) if port or project.board.esp else None
+    if through:
+        check_exists(through)
     with console.busy(f"building {project.folder} with PlatformIO"):
         build_project(project)
-    # Only Espressif's chips are always written through their serial port; elsewhere PlatformIO knows the way.
-    through = port_of(project.board, port) if port or project.board.esp else None
     with console.busy(f"writing {project.board.name}"):
         upload_project(project, through)
         if project.board.esp and through:
