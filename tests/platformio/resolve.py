@@ -32,6 +32,7 @@ def main() -> None:
 
 KNOWN = {
     *("platform", "board", "framework", "monitor_speed", "upload_protocol", "upload_speed", "build_flags"),
+    *("lib_archive", "lib_ignore"),
 }
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@
 
 #if defined(FAMILY_ESP32)
 #include <esp_random.h>
+#elif defined(FAMILY_NRF52) && (defined(ARDUINO_ARCH_NRF52) || defined(ARDUINO_NRF52_ADAFRUIT))
+#include <Adafruit_TinyUSB.h> /* Adafruit's core has its Serial there */
 #endif
 
 /* The line to the host: any object with Serial's methods. */
