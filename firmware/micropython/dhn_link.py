@@ -73,7 +73,7 @@ def unpackbits(data):
 
 
 class Link:
-    """Serves one model on a stream: ``write(bytes)`` sends, `feed` takes what came in. KeyboardInterrupt where that comes
+    """Serves one model on a stream: ``write(bytes)`` sends, `feed` takes what came in. KeyboardInterrupt where that is
     from someone who wants MicroPython's prompt.
 
     ``slots`` (dhn_slots.Slots) takes bundles that are pushed. ``read_input()`` gives the next input of the board's own
