@@ -362,7 +362,7 @@ def test_a_port_that_is_absent_is_noticed_before_anything_is_compiled(
 ) -> None:
     monkeypatch.setattr("dhn_kit.platformio_build.build_project", lambda project: pytest.fail("compiled"))
     with pytest.raises(DhnError, match="serial port /dev/ttyUSB99 does not exist; plug the board in"):
-        projects.upload(built, "/dev/ttyUSB99")
+        projects.upload(built, small_pack(), "/dev/ttyUSB99")
 
 
 def test_a_failed_upload_is_reported_in_the_words_of_its_tool(built: Project) -> None:
@@ -371,6 +371,19 @@ def test_a_failed_upload_is_reported_in_the_words_of_its_tool(built: Project) ->
         DhnError, match=r"'pio run -t upload --upload-port nowhere' fails in .*: ValueError: not enough"
     ):
         projects.upload(built, small_pack(), "nowhere")
+
+
+def test_a_port_is_asked_for_once_however_long_the_board_takes(built: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def port_of(board: Board, port: str | None) -> str:
+        asked.append(port)
+        return port or f"socket://127.0.0.1:{free_port()}"
+
+    monkeypatch.setattr(projects, "port_of", port_of)
+    with pytest.raises(DhnError):
+        projects.wait_for_hello(built, None, timeout=1)
+    assert len(asked) > 1 and asked.count(None) == 1
 
 
 # -- Projects for every real board

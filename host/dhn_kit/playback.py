@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dhn_kit import records
-from dhn_kit.board_client import BoardClient, Mode
+from dhn_kit.board_client import BoardClient, Hello, Mode
 from dhn_kit.board_session import BoardSession, open_board
 from dhn_kit.boards import Board
 from dhn_kit.cost import full_ticks, node_costs
@@ -116,15 +116,19 @@ def powered(
     """A board that runs this very pack: built and started if it is emulated, reached at `port` if it is real."""
     image = firmware_of(pack, board, workdir / "firmware") if board.emulated else None
     with open_board(board, image.elf if image else None, workdir, port) as session:
-        hello = session.client.hello()
-        if hello.load_status:
-            raise DhnError(f"{board.name} does not accept its pack (status {hello.load_status}); build it again")
-        if hello.hash != pack.hash:
-            raise DhnError(
-                f"{board.name} runs another model ({hello.hash[:12]}, not {pack.hash[:12]}); "
-                "flash this pack first, or name the one that it runs"
-            )
+        check_hello(session.client.hello(), pack, board)
         yield session, image
+
+
+def check_hello(hello: Hello, pack: Pack, board: Board) -> None:
+    """DhnError unless the board that said this runs ``pack``."""
+    if hello.load_status:
+        raise DhnError(f"{board.name} does not accept its pack (status {hello.load_status}); build it again")
+    if hello.hash != pack.hash:
+        raise DhnError(
+            f"{board.name} runs another model ({hello.hash[:12]}, not {pack.hash[:12]}); "
+            "flash this pack first, or name the one that it runs"
+        )
 
 
 def install(

@@ -295,7 +295,7 @@ def flash(
     from dhn_kit.board_session import open_board
     from dhn_kit.pack import load_pack
     from dhn_kit.platformio_project import is_project, load_project
-    from dhn_kit.playback import board_folder, powered
+    from dhn_kit.playback import board_folder, check_hello, powered
 
     if not (firmware / PACK_FILE).is_file() or not (firmware / BOARD_FILE).is_file():
         raise DhnError(f"{firmware} is no firmware folder; make one with 'dhn-kit build MODEL -o {firmware}'")
@@ -307,10 +307,11 @@ def flash(
     elif is_project(firmware):
         project = load_project(firmware, target)
         if not esptool:
-            projects.upload(project, packed, port)
+            port = projects.upload(project, packed, port)
         if not wait:
             return
         hello = projects.wait_for_hello(project, port)
+        check_hello(hello, packed, target)
     else:
         with open_board(target, None, firmware, port_of(target, port)) as session:
             hello = session.client.hello()

@@ -74,8 +74,9 @@ def show_built(packed: Pack, project: Project, compiled: bool, json: bool) -> No
     )
 
 
-def upload(project: Project, packed: Pack, port: str | None) -> None:
-    """Builds and uploads by PlatformIO; a network that the program does not hold follows by esptool."""
+def upload(project: Project, packed: Pack, port: str | None) -> str | None:
+    """Builds and uploads by PlatformIO; a network that the program does not hold follows by esptool. The port, where
+    one was needed."""
     from dhn_kit.platformio_build import build_project, upload_project
     from dhn_kit.ports import check_exists
 
@@ -90,28 +91,33 @@ def upload(project: Project, packed: Pack, port: str | None) -> None:
         upload_project(project, through)
         if project.board.esp and through:
             _write_model(project, project.board.esp.chip, packed, through)
+    return through
 
 
 def _write_model(project: Project, chip: str, packed: Pack, port: str) -> None:
-    from dhn_kit.esp_flash import MODEL, project_parts
+    from dhn_kit.esp_flash import project_parts
     from dhn_kit.esp_tool import EspTool
-    from dhn_kit.platformio_project import partition_table
 
-    at = next(p.offset for p in partition_table(project.board) if p.name == MODEL)
-    model = [part for part in project_parts(chip, project.elf.parent, packed.data) if part[0] == at]
+    build = project.elf.parent
+    uploaded = project_parts(chip, build)
+    model = [part for part in project_parts(chip, build, packed.data) if part not in uploaded]
     if model:
         EspTool(chip, port).write(model, restart=True)
 
 
 def wait_for_hello(project: Project, port: str | None, timeout: float = HELLO_TIMEOUT) -> Hello:
-    """The first hello within ``timeout`` seconds; DhnError: what was wrong the last time."""
+    """The first hello within ``timeout`` seconds; DhnError: what was wrong the last time.
+
+    Without ``port`` it is looked for until it is there, and asked for once where several fit.
+    """
     from dhn_kit.board_session import open_board
 
     end = time.monotonic() + timeout
     with console.busy(f"waiting for {project.board.name}"):
         while True:
             try:
-                with open_board(project.board, None, project.folder, port_of(project.board, port)) as session:
+                port = port_of(project.board, port)
+                with open_board(project.board, None, project.folder, port) as session:
                     return session.client.hello()
             except DhnError:
                 if time.monotonic() > end:
