@@ -25,7 +25,7 @@ FLAGS = ("-O0", "-fwrapv", "-fsanitize=address,undefined", "-fno-sanitize-recove
 SLOTS = load_board("posix").hook_flash.slot_bytes * 2
 #: By the board's name: its port, and what the stub's build defines. Under ESP-IDF the network is in a partition.
 HOSTS = {
-    "arduino-host": ("arduino", ("FAMILY_HAS_MAPPED_FLASH", f"DHN_FLASH_BYTES={SLOTS}")),
+    "arduino-host": ("arduino", ("FAMILY_HAS_MAPPED_FLASH", f"DHN_FLASH_BYTES={SLOTS}", "HAL_FLASH_UNIT=32u")),
     "espidf-host": ("espidf", ("ESP_PLATFORM", "DHN_MODEL_PARTITION")),
 }
 

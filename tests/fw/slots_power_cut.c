@@ -11,7 +11,11 @@
 
 /* -- A flash that can lose power. Small pages make every cut affordable; a bundle spans three of them. */
 
+#ifdef WRITE_ONCE /* a slot is one page, and a unit that is not erased stays as it is: what the port to STM32 H7 makes of it */
+enum { PAGE = 2048, FLASH = 2 * PAGE, BUNDLE = 1001, NEVER = -1 };
+#else
 enum { PAGE = 512, FLASH = 8 * PAGE, BUNDLE = 1001, NEVER = -1 };
+#endif
 
 /* What a cut leaves of the unit or page it hits. */
 typedef enum { CUT_BEFORE, CUT_TORN, CUT_AFTER } cut_t;
@@ -97,11 +101,27 @@ int hal_flash_erase(uint32_t page_offset)
     return 0;
 }
 
+static bool all(const uint8_t *unit, uint8_t value)
+{
+    for (uint32_t i = 0; i < HAL_FLASH_UNIT; i++)
+        if (unit[i] != value)
+            return false;
+    return true;
+}
+
+static void fail(const char *what);
+
 int hal_flash_program(uint32_t offset, const void *from, uint32_t bytes)
 {
     const uint8_t *source = from;
     for (uint32_t at = 0; at < bytes; at += HAL_FLASH_UNIT) {
         uint8_t next[HAL_FLASH_UNIT];
+        if (!all(flash + offset + at, 0xFF) && !all(source + at, 0)) /* what flash with error correction forbids */
+            fail("a unit is programmed twice, and not to zeros");
+#ifdef WRITE_ONCE
+        if (!all(flash + offset + at, 0xFF))
+            continue;
+#endif
         for (uint32_t i = 0; i < HAL_FLASH_UNIT; i++)
             next[i] = flash[offset + at + i] & source[at + i];
         operate(flash + offset + at, next, HAL_FLASH_UNIT);
