@@ -7,7 +7,9 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +67,13 @@ def micropython() -> str:
     return found
 
 
+@cache
+def module_for(image: bytes) -> bytes:
+    """The native module for a pack; kept, because several files of tests make the same device."""
+    with tempfile.TemporaryDirectory() as build:
+        return build_module("x64", module_kernels("x64", image), Path(build))
+
+
 @pytest.fixture(scope="module")
 def device(tmp_path_factory: pytest.TempPathFactory) -> Device:
     folder = tmp_path_factory.mktemp("micropython")
@@ -72,8 +81,7 @@ def device(tmp_path_factory: pytest.TempPathFactory) -> Device:
     main = pack(graph, "portable")
     data = pack_bundle(main, Bundle([HookSpec(2, "exit", exit_net(main, 2), [40])], ["half"]))
     x = net.inputs(12)
-    module = build_module("x64", module_kernels("x64", main.data), folder / "build")
-    files = {"_dhn.mpy": module, "pack.dhn": main.data, "hooks.dhn": data, "x.bin": x.tobytes()}
+    files = {"_dhn.mpy": module_for(main.data), "pack.dhn": main.data, "hooks.dhn": data, "x.bin": x.tobytes()}
     for name, content in files.items():
         (folder / name).write_bytes(content)
     shutil.copy(resources.path("firmware") / "micropython" / "dhn.py", folder)

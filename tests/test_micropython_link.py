@@ -19,7 +19,7 @@ from dhn_kit.boards import load_board
 from dhn_kit.bundle import bundle_file, pack_bundle, save_bundle
 from dhn_kit.hooks import Bundle, HookSpec, PolicyRow
 from dhn_kit.link import Link, SerialTransport
-from dhn_kit.micropython import export_native, install
+from dhn_kit.micropython import install
 from dhn_kit.perception import CHANNELS
 from dhn_kit.samples import Sample
 from dhn_kit.store import SampleStore
@@ -165,8 +165,9 @@ def test_mpremote_gets_the_prompt_of_a_board_that_serves_the_protocol(
 ) -> None:
     served.run(device.x[0])
     served.link.transport.close()
-    export_native("x64", tmp_path, device.main.data)
-    assert "model.dhn" in install(tmp_path, line)
+    for name in ("_dhn.mpy", "model.dhn"):
+        shutil.copy(device.folder / name, tmp_path)
+    assert install(tmp_path, line) == ["_dhn.mpy", "model.dhn"]
 
 
 POWER_CUT = """
