@@ -26,6 +26,12 @@ static mp_buffer_info_t buffer(mp_obj_t obj, mp_uint_t flags)
     return info;
 }
 
+/* In 32 bits, as the runtime counts. */
+static uint32_t length(const mp_buffer_info_t *info)
+{
+    return info->len < UINT32_MAX ? (uint32_t)info->len : UINT32_MAX;
+}
+
 /* NULL where the bytearray is none of ours. */
 static module_state_t *state_of(mp_obj_t obj)
 {
@@ -86,8 +92,8 @@ mp_obj_t module_load(size_t count, const mp_obj_t *arguments)
     if (self == NULL)
         return number(DHN_ERR_ARGUMENT);
     memset(self, 0, sizeof *self);
-    self->pack_bytes = pack.len < UINT32_MAX ? (uint32_t)pack.len : UINT32_MAX;
-    self->arena_bytes = arena.len < UINT32_MAX ? (uint32_t)arena.len : UINT32_MAX;
+    self->pack_bytes = length(&pack);
+    self->arena_bytes = length(&arena);
     dhn_status_t status = dhn_load(&self->model, pack.buf, self->pack_bytes, arena.buf, self->arena_bytes,
                                    module_registry, module_registry_count);
     if (status != DHN_OK)
@@ -106,7 +112,7 @@ mp_obj_t module_attach(size_t count, const mp_obj_t *arguments)
         return number(DHN_OK);
     }
     mp_buffer_info_t bundle = buffer(arguments[3], MP_BUFFER_READ);
-    uint32_t bytes = bundle.len < UINT32_MAX ? (uint32_t)bundle.len : UINT32_MAX;
+    uint32_t bytes = length(&bundle);
     dhn_status_t status = dhn_attach(&self->model, bundle.buf, bytes);
     if (status == DHN_OK)
         self->bundle_bytes = bytes;
@@ -126,6 +132,15 @@ mp_obj_t module_tensor(size_t count, const mp_obj_t *arguments)
     return number(at == NULL ? DHN_ERR_ARGUMENT : (mp_int_t)bytes);
 }
 
+/* `given` is how long the caller's side is; NULL: there is nothing to copy to or from. */
+static mp_obj_t copied(void *to, const void *from, uint32_t bytes, size_t given)
+{
+    if (to == NULL || from == NULL || given != bytes)
+        return number(DHN_ERR_ARGUMENT);
+    memcpy(to, from, bytes);
+    return number(DHN_OK);
+}
+
 mp_obj_t module_put(size_t count, const mp_obj_t *arguments)
 {
     (void)count;
@@ -134,10 +149,7 @@ mp_obj_t module_put(size_t count, const mp_obj_t *arguments)
     uint32_t bytes = 0;
     int8_t *to = has_arena(self, arguments[1]) ? dhn_input(&self->model, i, &bytes) : NULL;
     mp_buffer_info_t from = buffer(arguments[3], MP_BUFFER_READ);
-    if (to == NULL || from.len != bytes)
-        return number(DHN_ERR_ARGUMENT);
-    memcpy(to, from.buf, bytes);
-    return number(DHN_OK);
+    return copied(to, from.buf, bytes, from.len);
 }
 
 mp_obj_t module_get(size_t count, const mp_obj_t *arguments)
@@ -148,10 +160,7 @@ mp_obj_t module_get(size_t count, const mp_obj_t *arguments)
     uint32_t bytes = 0;
     const int8_t *from = has_arena(self, arguments[1]) ? dhn_output(&self->model, i, &bytes) : NULL;
     mp_buffer_info_t to = buffer(arguments[3], MP_BUFFER_WRITE);
-    if (from == NULL || to.len != bytes)
-        return number(DHN_ERR_ARGUMENT);
-    memcpy(to.buf, from, bytes);
-    return number(DHN_OK);
+    return copied(to.buf, from, bytes, to.len);
 }
 
 /* Appends the point's number and feature as a sample record holds them. */
@@ -242,8 +251,5 @@ mp_obj_t module_environment(size_t count, const mp_obj_t *arguments)
     module_state_t *self = state_of(arguments[0]);
     int8_t *to = has_arena(self, arguments[1]) ? dhn_environment(&self->model) : NULL;
     mp_buffer_info_t from = buffer(arguments[2], MP_BUFFER_READ);
-    if (to == NULL || from.len != DHN_ENVIRONMENT)
-        return number(DHN_ERR_ARGUMENT);
-    memcpy(to, from.buf, DHN_ENVIRONMENT);
-    return number(DHN_OK);
+    return copied(to, from.buf, DHN_ENVIRONMENT, from.len);
 }
