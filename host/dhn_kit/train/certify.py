@@ -91,6 +91,24 @@ def run_gated(pack: Pack, bundle: Bundle, split: Split, costs: Costs) -> list[Ou
     return [_answered(simulate(cascade, [s.thresholds[k] for s in specs]), said, split) for k in points]
 
 
+def run_candidates(pack: Pack, bundle: Bundle, split: Split, costs: Costs) -> list[Outcome]:
+    """As `run_gated`, for many candidates at once.
+
+    Exits that read default features are told from those alone, which is exact and needs no run per candidate; what is
+    chosen in the end is for `confirm`.
+    """
+    told = all(s.action == "exit" and s.answer is None and _reads_feature(s) for s in bundle.hooks)
+    return run_gated(pack, bundle, replace(split, input=None) if told else split, costs)
+
+
+def confirm(pack: Pack, bundle: Bundle, split: Split, costs: Costs, expected: Sequence[Outcome]) -> None:
+    """Runs the operating points of a final bundle on the twin: they must answer as ``expected``."""
+    if split.input is None or not bundle.hooks:
+        return
+    for name, ran, told in zip(bundle.operating_points, run_gated(pack, bundle, split, costs), expected, strict=True):
+        assert (ran.wrong == told.wrong).all(), f"the twin answers otherwise at {name} than its hooks' scores say"
+
+
 def _reads_feature(spec: HookSpec) -> bool:
     """Whether the point's default feature is all that the hook needs."""
     return not any(p.name in ("tap", "env") or p.name.startswith("keep.") for p in spec.net.inputs)

@@ -209,7 +209,7 @@ def _certified(
 ) -> TrainResult:
     """Runs every rung on the calibration split and keeps what is certified. Nothing is tuned any more from here."""
     bundle = Bundle(specs, [f"rung {k}" for k in range(len(rungs))], version=options.version)
-    outcomes = certify.run_gated(pack, bundle, calibration, costs)
+    outcomes = certify.run_candidates(pack, bundle, calibration, costs)
     if options.against == "label":
         targets = [min(error + r, 0.99) for r in options.risks]
         verdict = certify.judge_errors(outcomes, calibration, targets, options.delta)
@@ -232,6 +232,7 @@ def _certified(
     bundle = Bundle(
         final, names if final else [], verdict.certificates if final else [], options.version, report=report
     )
+    certify.confirm(pack, bundle, calibration, costs, [outcomes[c.rung] for c in chosen])
     return TrainResult(bundle, ladder, dropped, refused, costs.full)
 
 
