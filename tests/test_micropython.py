@@ -191,6 +191,14 @@ def test_a_pack_for_other_kernels_is_refused() -> None:
     assert set(TARGETS) == {"x64", "armv6m", "armv7m", "armv7emsp", "rv32imc", "xtensa", "xtensawin"}
 
 
+@pytest.mark.parametrize(
+    ("arch", "flavours"), [("rv32imc", ("rv32imc", "portable")), ("xtensawin", ("xtensa", "portable"))]
+)
+def test_a_module_takes_packs_for_its_cores_kernels_and_for_portable_ones(arch: str, flavours: tuple[str, ...]) -> None:
+    for flavour in flavours:
+        assert module_kernels(arch, pack(residual_net()[0], flavour).data)
+
+
 def test_samples_are_records_as_the_link_protocol_has_them(device: Device) -> None:
     sizes = [int(np.prod(p.feature_shape)) for p in device.main.points]
     (record, reported) = device.run(

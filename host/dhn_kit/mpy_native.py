@@ -83,7 +83,7 @@ TARGETS = {
     "armv7emsp": _thumb(7, "armv7em", "-mcpu=cortex-m4", "-mfpu=fpv4-sp-d16", "-mfloat-abi=hard"),
     "rv32imc": Target(
         11, "riscv64-unknown-elf-gcc", _RISCV_FLAGS,
-        "portable", 4, 1, _RISCV,
+        "rv32imc", 4, 1, _RISCV,
     ),
     "xtensa": _xtensa(9, "xtensa-lx106-elf-gcc"),
     # What a compiler warns of that we have not seen is no reason not to build.
