@@ -16,7 +16,7 @@ import pytest
 
 from conftest import Call
 from dhn_kit import __version__, resources
-from dhn_kit.boards import list_boards
+from dhn_kit.boards import list_boards, load_board
 from dhn_kit.commands import model as model_commands
 from dhn_kit.errors import DhnError
 
@@ -93,6 +93,9 @@ def test_boards_lists_all_and_shows_one(call: Call) -> None:
     assert all(name in out for name in list_boards())
     assert [b["name"] for b in json.loads(call("boards", "--json")[1])] == list_boards()
     assert json.loads(call("boards", "posix")[1])["port"] == "posix"
+    tested = [load_board(name).tested for name in list_boards()]
+    counts = f"{tested.count('executed')} executed, {tested.count('built')} built with a stand-in, "
+    assert out.splitlines()[-1] == f"{counts}{tested.count('generated')} generated; none on silicon"
     assert_one_line(call("boards", "nucleo-f446re")[2], "no board 'nucleo-f446re'", "did you mean nucleo_f446re")
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -61,6 +62,8 @@ def boards(
     )
     columns = ("name", "what it is", "core", "kernels", "predicted by", ">RAM", ">flash", "what was done with it")
     console.table("Boards", columns, rows)
+    counts = Counter(b.tested for b in found)
+    console.line(", ".join(f"{counts[tested]} {words}" for tested, words in _TESTED.items()) + "; none on silicon")
 
 
 def doctor(json: options.Json = False) -> None:
