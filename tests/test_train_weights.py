@@ -164,6 +164,7 @@ def test_going_on_from_a_bundle_of_another_model_or_without_heads_is_refused(
         workflow.heads_of(packed, tmp_path / "bare.dhn")
     with pytest.raises(DhnError, match="'hebb' is unknown; choose one of bp, ff, both"):
         workflow.methods_for("hebb")
+    assert workflow.methods_for("forward-forward") == ("ff",) and workflow.methods_for("back-propagation") == ("bp",)
 
 
 def test_the_same_seed_gives_the_same_bundle(packed: Pack, splits: tuple[Split, Split], result: TrainResult) -> None:

@@ -152,6 +152,15 @@ def test_a_kind_that_the_pack_was_not_made_for_names_the_way_out(packed: Pack, k
         proposers.check_kinds(packed, ("exit", kind))
 
 
+def test_kinds_that_cannot_be_trained_by_themselves_say_so(packed: Pack) -> None:
+    with pytest.raises(DhnError, match="name exit or input too"):
+        proposers.check_kinds(packed, ("skip", "blend"))
+    zero = pack(packed.graph(), hooks=("zero",))
+    with pytest.raises(DhnError, match="needs no training"):
+        proposers.check_kinds(zero, ("zero",))
+    proposers.check_kinds(zero, ("exit", "blend", "zero"))
+
+
 def test_the_first_samples_of_a_split_keep_everything_in_step(splits: tuple[Split, Split]) -> None:
     part = replace(splits[0], propensity=np.linspace(0.1, 1, len(splits[0]))).first(7)
     assert len(part) == 7 and len(part.tags) == 7 and part.propensity is not None and len(part.propensity) == 7

@@ -254,7 +254,13 @@ def equip(pack: Pack, bundle: Bundle, calibration: Split, costs: Costs, policy: 
 
 
 #: What `--method` takes.
-METHODS: dict[str, tuple[Method, ...]] = {"bp": ("bp",), "ff": ("ff",), "both": ("bp", "ff")}
+METHODS: dict[str, tuple[Method, ...]] = {
+    "bp": ("bp",),
+    "ff": ("ff",),
+    "both": ("bp", "ff"),
+    "back-propagation": ("bp",),
+    "forward-forward": ("ff",),
+}
 
 
 def methods_for(name: str) -> tuple[Method, ...]:

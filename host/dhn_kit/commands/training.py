@@ -34,7 +34,10 @@ AllowUnseen = Annotated[bool, typer.Option("--allow-unseen", help="Train althoug
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 Method = Annotated[
     str,
-    typer.Option("--method", help="How heads learn: bp, ff (Forward-Forward) or both, of which the better is kept."),
+    typer.Option(
+        "--method",
+        help="How heads learn: back-propagation (bp), forward-forward (ff) or both, of which the better is kept.",
+    ),
 ]
 Survivors = Annotated[
     float, typer.Option("--survivors", min=0.0, help="Extra weight of inputs that earlier exits would not let go.")

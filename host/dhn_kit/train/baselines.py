@@ -148,7 +148,7 @@ def static_choices(run: WhatIf) -> list[Choice]:
         elif hook["action"] == "reuse":
             # Flatters it: an answer that is repeated twice is older than the last one.
             last = np.concatenate([run.split.answer[:1], run.split.answer[:-1]])
-            found.append(Choice("repeat the last answer", np.zeros(len(last)), last))
+            found.append(Choice("repeat the full network's last answer", np.zeros(len(last)), last))
     return found
 
 

@@ -32,3 +32,7 @@ def check_kinds(pack: Pack, kinds: tuple[Kind, ...], side: bool = False) -> None
         raise DhnError("hooks of kind 'input' need a network on the input: name a trained one with --side NET.onnx")
     if side and "input" not in kinds:
         raise DhnError("a network on the input is for hooks of kind 'input': name that kind too, or leave out --side")
+    if set(kinds) == {"zero"}:
+        raise DhnError("leaving out zeros is exact and needs no training: the pack does it as it is")
+    if "blend" in kinds and not {"exit", "input"} & set(kinds):
+        raise DhnError("hooks of kind 'blend' read what exits said: name exit or input too")
