@@ -143,6 +143,7 @@ def test_bands_that_save_nothing_are_refused() -> None:
         pack(graph, bands=2)
 
 
+@pytest.mark.slow
 def test_a_pack_that_does_not_fit_gets_the_fewest_bands_that_help() -> None:
     graph, _ = mobile_net()
     plain = pack(graph)
