@@ -128,3 +128,18 @@ def test_two_neighbouring_weights_of_minus_128_do_not_share_a_product() -> None:
     scalar.fc_halves(dense([[0, -128, -128, 0]]), 4)
     with pytest.raises(Unfit, match="-128"):
         scalar.fc_halves(dense([[-128, -128]]), 4)
+
+
+def test_the_outer_bytes_of_a_word_and_of_its_turn_hold_four_weights() -> None:
+    made = scalar.fc_fields(dense([[-128, 7], [127, -1], [0, 5], [-3, 2]]))
+    outer = 0xFF0000FF
+    for word, (a, b, c, d) in zip(
+        np.frombuffer(made.consts["weight"], np.uint32).tolist(), [(-128, 127, 0, -3), (7, -1, 5, 2)], strict=True
+    ):
+        turned = (word >> 16 | word << 16) & outer
+        assert np.uint32(word & outer).view(np.int32) == a + 128 + (b << 24)
+        assert np.uint32(turned).view(np.int32) == c + 128 + (d << 24)
+
+
+def test_the_lower_field_of_a_chunk_stays_below_the_upper() -> None:
+    assert 256 * 128 * 255 < 1 << 23

@@ -16,6 +16,7 @@ LAYOUTS: dict[str, Layout] = {
     "conv_pairs": scalar.conv_pairs,
     "conv_quads": scalar.conv_quads,
     "conv_quads_biased": scalar.conv_quads_biased,
+    "fc_fields": scalar.fc_fields,
     "fc_quads": scalar.fc_quads,
     "fc_sparse_quads": scalar.fc_sparse,
     "fc_word_pairs": scalar.fc_word_pairs,

@@ -117,6 +117,14 @@ def fc_quads(call: Call) -> Prepared:
     return _prepared(call, interleaved(weight, 4, 1), padded_rows(table, 4))
 
 
+def fc_fields(call: Call) -> Prepared:
+    """portable/fc_fields.c: four channels side by side, as bytes a + 128, d, c + 128, b."""
+    table, weight = rows(call)
+    words = interleaved(weight, 4, 1)[:, :, [0, 3, 2, 1]]
+    words[:, :, ::2] ^= -128
+    return _prepared(call, words, padded_rows(table, 4))
+
+
 def fc_sparse(call: Call) -> Prepared:
     """portable/fc_sparse.c: as `fc_quads`, but the zero point is not folded into the bias: the kernel subtracts it."""
     table, weight = rows(call)
