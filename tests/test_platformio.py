@@ -270,6 +270,8 @@ def test_build_writes_the_project_alone_when_asked_and_says_what_is_kept(
     code, out, _ = build("--board", "esp32", "--no-compile", "--json", "--framework", "espidf")
     assert json.loads(out)["kept"] == ["partitions.csv"]
     assert (tmp_path / "p" / "src" / "espidf.c").is_file() and not list(tmp_path.rglob("arduino.cpp"))
+    chip = (tmp_path / "p" / "sdkconfig.defaults").read_text().splitlines()[-2:]
+    assert chip == ["CONFIG_ESPTOOLPY_FLASHSIZE_4MB=y", "CONFIG_ESP_DEFAULT_CPU_FREQ_MHZ_240=y"]
     code, _, err = build("--board", EMULATED, "--no-compile")
     assert code == 1 and "qemu-cortex-m4 is built without PlatformIO; leave out --framework" in err
 
