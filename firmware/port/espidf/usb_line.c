@@ -4,6 +4,8 @@
 
 #if defined(DHN_USB_SERIAL)
 
+#include <stdbool.h> /* which the driver's header does not include */
+
 #include <driver/usb_serial_jtag.h>
 #include <freertos/FreeRTOS.h>
 

@@ -29,6 +29,9 @@ typedef struct {
 #endif
     char label[17];
     bool encrypted;
+#if ESP_IDF_VERSION_MAJOR >= 5
+    bool readonly; /* since 5.2 */
+#endif
 } esp_partition_t;
 
 #if ESP_IDF_VERSION_MAJOR >= 5

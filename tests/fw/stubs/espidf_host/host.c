@@ -212,9 +212,13 @@ void esp_restart(void)
     abort();
 }
 
-void _esp_error_check_failed(esp_err_t status)
+void _esp_error_check_failed(esp_err_t status, const char *file, int at_line, const char *function, const char *call)
 {
     (void)status;
+    (void)file;
+    (void)at_line;
+    (void)function;
+    (void)call;
     abort();
 }
 

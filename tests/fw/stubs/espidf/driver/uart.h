@@ -22,7 +22,12 @@ typedef struct {
     uart_stop_bits_t stop_bits;
     uart_hw_flowcontrol_t flow_ctrl;
     uint8_t rx_flow_ctrl_thresh;
-    uart_sclk_t source_clk;
+    union {
+        uart_sclk_t source_clk;
+    };
+    struct {
+        uint32_t allow_pd : 1;
+    } flags;
 } uart_config_t;
 #define UART_PIN_NO_CHANGE (-1)
 

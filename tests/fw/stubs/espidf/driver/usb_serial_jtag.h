@@ -16,5 +16,7 @@ typedef struct {
 esp_err_t usb_serial_jtag_driver_install(usb_serial_jtag_driver_config_t *usb_serial_jtag_config);
 int usb_serial_jtag_read_bytes(void *buf, uint32_t length, uint32_t ticks_to_wait);
 int usb_serial_jtag_write_bytes(const void *src, size_t size, uint32_t ticks_to_wait);
+esp_err_t usb_serial_jtag_wait_tx_done(uint32_t ticks_to_wait);
+bool usb_serial_jtag_is_connected(void);
 
 #endif
