@@ -188,6 +188,8 @@ def test_ctrl_c_ends_it_and_leaves_the_board_answering_with_its_policy(port: str
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONPATH": str(resources.PACKAGE.parent)},
+        # What a shell starts in the background ignores Ctrl-C, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     guard = threading.Timer(60, running.kill)
     guard.start()
