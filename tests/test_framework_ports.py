@@ -62,6 +62,17 @@ M0, M3, M7 = (("-mthumb", f"-mcpu=cortex-{core}") for core in ("m0plus", "m3", "
 OTHERS = {
     "a Pico under the Mbed core": Case("arm", M0, ("ARDUINO_ARCH_RP2040", "ARDUINO_ARCH_MBED")),
     "another STM32": Case("arm", M3, ("ARDUINO_ARCH_STM32", "STM32F1xx", "SERIAL_RX_BUFFER_SIZE=2048"), False),
+    "an STM32 L4 with one bank": Case(
+        "arm", M3, ("ARDUINO_ARCH_STM32", "STM32L4xx", "STM32L432xx", "SERIAL_RX_BUFFER_SIZE=2048")
+    ),
+    **{
+        f"an STM32 H7 with {difference}": Case(
+            "arm",
+            M7,
+            ("ARDUINO_ARCH_STM32", "STM32H7xx", chip, "SERIAL_RX_BUFFER_SIZE=2048", f"HAL_FLASH_UNIT={unit}u"),
+        )
+        for difference, chip, unit in (("one bank", "STM32H723xx", 32), ("short flash words", "STM32H7A3xx", 16))
+    },
     "an unknown core": Case("arm", M0, ("ARDUINO_ARCH_ELSEWHERE",), False),
 }
 ESP_IDF = {

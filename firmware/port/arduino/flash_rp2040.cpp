@@ -9,7 +9,7 @@
 
 #include "mapped_flash.h"
 
-/* Of the core's linker script (lib/memmap_default.ld). */
+/* Of the core's linker scripts (lib/rp2040/memmap_default.ld, lib/rp2350/memmap_default.ld). */
 extern "C" uint8_t _FS_start, __flash_binary_end;
 
 mapped_flash_t mapped_flash_open()

@@ -20,10 +20,20 @@ enum : uint32_t { PROGRAM_BYTES = 4, ERASE_BYTES = 0x20000 };
 #elif defined(STM32L4xx)
 enum : uint32_t { PROGRAM_BYTES = 8, ERASE_BYTES = FLASH_PAGE_SIZE };
 #else
-enum : uint32_t { PROGRAM_BYTES = 32, ERASE_BYTES = FLASH_SECTOR_SIZE };
-#if HAL_FLASH_UNIT < 32
-#error "this chip programs 32 bytes at a time; build with -DHAL_FLASH_UNIT=32u"
+#if !defined(FLASH_NB_32BITWORD_IN_FLASHWORD) /* of each chip: 8, or 4 (H7A3, H7B3); old headers lack it */
+#define FLASH_NB_32BITWORD_IN_FLASHWORD 8
 #endif
+enum : uint32_t { PROGRAM_BYTES = 4 * FLASH_NB_32BITWORD_IN_FLASHWORD, ERASE_BYTES = FLASH_SECTOR_SIZE };
+#if HAL_FLASH_UNIT < 4 * FLASH_NB_32BITWORD_IN_FLASHWORD
+#error "this chip programs 32 bytes at a time (H7A3, H7B3: 16); build with -DHAL_FLASH_UNIT=32u"
+#endif
+#endif
+
+/* Chips with one bank have no name for the second. */
+#if defined(FLASH_BANK_2)
+#define BANK_OF(offset) ((offset) < FLASH_BANK_SIZE ? FLASH_BANK_1 : FLASH_BANK_2)
+#else
+#define BANK_OF(offset) FLASH_BANK_1
 #endif
 
 /* L4 with one bank erases twice as much at a time, by other numbers. */
@@ -36,10 +46,16 @@ static uint32_t erase_bytes()
     return ERASE_BYTES;
 }
 
+/* What the chip itself says: the headers are those of the largest of its line, and some name no end (stm32l4r5xx.h). */
+static uint32_t flash_end()
+{
+    return FLASH_BASE + *reinterpret_cast<volatile uint16_t *>(FLASHSIZE_BASE) * 1024u;
+}
+
 mapped_flash_t mapped_flash_open()
 {
     uintptr_t const end = reinterpret_cast<uintptr_t>(&_sidata) + static_cast<uintptr_t>(&_edata - &_sdata);
-    return {FLASH_END + 1u - DHN_FLASH_BYTES, end, erase_bytes(), PROGRAM_BYTES};
+    return {flash_end() - DHN_FLASH_BYTES, end, erase_bytes(), PROGRAM_BYTES};
 }
 
 static uint32_t address_of(const uint8_t *at)
@@ -53,22 +69,24 @@ static void select_page(FLASH_EraseInitTypeDef &erase, uint32_t address)
     uint32_t const offset = address - FLASH_BASE;
 #if defined(STM32F4xx)
     /* Sectors of 128 kB from the fifth on; the four of 16 kB and the one of 64 kB before them are as large together as
-     * one of those (RM0390, section 3.3). */
+     * one of those (RM0390, section 3.3). A second megabyte is divided in the same way, from sector 12 on. */
     erase.TypeErase = FLASH_TYPEERASE_SECTORS;
-    erase.Sector = 4 + offset / 0x20000u;
+    erase.Sector = offset / 0x100000u * 12 + 4 + offset % 0x100000u / 0x20000u;
     erase.NbSectors = 1;
     erase.VoltageRange = FLASH_VOLTAGE_RANGE_3;
 #elif defined(STM32L4xx)
     erase.TypeErase = FLASH_TYPEERASE_PAGES;
-    erase.Banks = offset < FLASH_BANK_SIZE ? FLASH_BANK_1 : FLASH_BANK_2;
+    erase.Banks = BANK_OF(offset);
     erase.Page = offset % FLASH_BANK_SIZE / DHN_FLASH_PAGE;
     erase.NbPages = 1;
 #else
     erase.TypeErase = FLASH_TYPEERASE_SECTORS;
-    erase.Banks = offset < FLASH_BANK_SIZE ? FLASH_BANK_1 : FLASH_BANK_2;
+    erase.Banks = BANK_OF(offset);
     erase.Sector = offset % FLASH_BANK_SIZE / FLASH_SECTOR_SIZE;
     erase.NbSectors = 1;
+#if defined(FLASH_VOLTAGE_RANGE_3) /* H7A3 and H7B3 have none */
     erase.VoltageRange = FLASH_VOLTAGE_RANGE_3;
+#endif
 #endif
 }
 
@@ -119,12 +137,29 @@ static void forget(const uint8_t *at, uint32_t bytes)
 #endif
 }
 
+/* What an earlier access left behind the HAL would report as a failure of the next. */
+static void unlock()
+{
+    (void)HAL_FLASH_Unlock();
+#if defined(STM32F4xx)
+    __HAL_FLASH_CLEAR_FLAG(FLASH_FLAG_OPERR | FLASH_FLAG_WRPERR | FLASH_FLAG_PGAERR | FLASH_FLAG_PGPERR |
+                           FLASH_FLAG_PGSERR);
+#elif defined(STM32L4xx)
+    __HAL_FLASH_CLEAR_FLAG(FLASH_FLAG_ALL_ERRORS);
+#else
+    __HAL_FLASH_CLEAR_FLAG_BANK1(FLASH_FLAG_ALL_ERRORS_BANK1);
+#if defined(FLASH_BANK_2)
+    __HAL_FLASH_CLEAR_FLAG_BANK2(FLASH_FLAG_ALL_ERRORS_BANK2);
+#endif
+#endif
+}
+
 int mapped_flash_erase(const uint8_t *page)
 {
     FLASH_EraseInitTypeDef erase = {};
     uint32_t failed = 0;
     select_page(erase, address_of(page));
-    (void)HAL_FLASH_Unlock();
+    unlock();
     int const status = HAL_FLASHEx_Erase(&erase, &failed) == HAL_OK ? 0 : -1;
     (void)HAL_FLASH_Lock();
     forget(page, DHN_FLASH_PAGE);
@@ -135,7 +170,7 @@ int mapped_flash_program(const uint8_t *at, const uint8_t *unit)
 {
     if (!takes(at))
         return 0;
-    (void)HAL_FLASH_Unlock();
+    unlock();
     int const status = program(address_of(at), unit);
     (void)HAL_FLASH_Lock();
     forget(at, PROGRAM_BYTES);

@@ -23,7 +23,19 @@ extern "C" __attribute__((weak)) void NMI_Handler(void)
 
 #else
 
-enum : uint32_t { UNIT_WORDS = 32 / 4 };
+enum : uint32_t { UNIT_WORDS = 16 / 4 }; /* the smallest unit of the family */
+
+/* Flags of the flash's banks: cleared, and whether they were set. */
+static bool clear_double_errors()
+{
+    uint32_t flags = FLASH->SR1;
+    FLASH->CCR1 = FLASH_CCR_CLR_DBECCERR;
+#if defined(FLASH_BANK_2)
+    flags |= FLASH->SR2;
+    FLASH->CCR2 = FLASH_CCR_CLR_DBECCERR;
+#endif
+    return (flags & FLASH_SR_DBECCERR) != 0;
+}
 
 /* Two wrong bits in a unit are a bus fault (RM0433, section 4.3.9). With FAULTMASK set and BFHFNMIGN, loads that fault are
  * ignored (Arm DDI 0403, section B3.2.8), and the flash's own flag tells. */
@@ -37,9 +49,7 @@ static bool is_torn(const uint8_t *page)
     for (uint32_t i = 0; i < DHN_FLASH_PAGE / 4; i += UNIT_WORDS)
         (void)word[i];
     __DSB();
-    bool const torn = ((FLASH->SR1 | FLASH->SR2) & FLASH_SR_DBECCERR) != 0;
-    FLASH->CCR1 = FLASH_CCR_CLR_DBECCERR;
-    FLASH->CCR2 = FLASH_CCR_CLR_DBECCERR;
+    bool const torn = clear_double_errors();
     SCB->CCR = SCB->CCR & ~SCB_CCR_BFHFNMIGN_Msk;
     SCB->CFSR = SCB->CFSR; /* cleared by writing ones */
     __enable_fault_irq();

@@ -1,4 +1,4 @@
-/* Flash of Teensy 4.0 and 4.1 for hooks: below the emulated EEPROM (where LittleFS_Program would be as well). */
+/* Flash of Teensy 4.0, 4.1 and MicroMod for hooks: below the emulated EEPROM (where LittleFS_Program would be as well). */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "family.h"
 
@@ -15,6 +15,8 @@ extern "C" unsigned long _flashimagelen; /* its address is the program's size (i
 
 #if defined(ARDUINO_TEENSY41)
 #define FLASH_TOP 0x607C0000u /* FLASH_BASEADDR of eeprom.c */
+#elif defined(ARDUINO_TEENSY_MICROMOD)
+#define FLASH_TOP 0x60FC0000u
 #else
 #define FLASH_TOP 0x601F0000u
 #endif

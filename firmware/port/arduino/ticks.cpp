@@ -11,14 +11,14 @@
 void ticks_start()
 {
 #if defined(FAMILY_ESP8266)
-    ESP.wdtDisable(); /* Esp.h: the watchdog of three seconds; that of the hardware, of about eight, stays */
+    ESP.wdtDisable(); /* Esp.h: the watchdog of three seconds; that of the hardware, of six at least, stays */
 #endif
 }
 
 uint32_t hal_ticks(void)
 {
 #if defined(FAMILY_ESP8266)
-    ESP.wdtFeed(); /* asked at each hook point of a run: a sign of life */
+    ESP.wdtFeed(); /* feeds both; asked at each hook point of a run: a sign of life */
 #endif
     return ESP.getCycleCount(); /* Esp.h */
 }

@@ -68,8 +68,10 @@ class EspClass
     uint8_t getCpuFreqMHz();
     uint32_t getSketchSize();
     bool flashEraseSector(uint32_t sector);
-    bool flashWrite(uint32_t offset, uint32_t *data, size_t size);
-    bool flashRead(uint32_t offset, uint32_t *data, size_t size);
+    bool flashWrite(uint32_t address, const uint32_t *data, size_t size);
+    bool flashWrite(uint32_t address, const uint8_t *data, size_t size);
+    bool flashRead(uint32_t address, uint8_t *data, size_t size);
+    bool flashRead(uint32_t address, uint32_t *data, size_t size);
     uint32_t getCycleCount();
 };
 extern EspClass ESP;
