@@ -153,6 +153,7 @@ def test_the_port_to_arduino_compiles_for_every_family_and_supplies_the_whole_ha
     assert (found["hal_flash_program"] == "T") == case.keeps_hooks
     assert "main" not in found and "_Z5setupv" in found and "_Z4loopv" in found
     assert (found.get("HardFault_Handler") == "W") == (case.tools == "arm")  # a crash restarts, and hooks revert
+    assert (found.get("mbed_die") == "T") == ("ARDUINO_ARCH_MBED" in case.macros)
 
 
 @pytest.mark.parametrize("board", ESP_IDF)

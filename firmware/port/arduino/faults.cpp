@@ -17,11 +17,19 @@ void restart_core()
 }
 
 /* In place of the cores' endless loops, which are weak too and come later in the linker's order. Where a core has a handler
- * of its own that is not (Mbed), or restarts already (ESP32, ESP8266, Teensy), that one stays. */
+ * of its own that restarts already (ESP32, ESP8266, Teensy), that one stays. */
 extern "C" __attribute__((weak)) void HardFault_Handler(void)
 {
     restart_core();
 }
+
+#if defined(FAMILY_MBED)
+/* Mbed's fault handler is not weak, but what it ends in is (platform/mbed_interface.h), and would blink for ever. */
+extern "C" [[noreturn]] void mbed_die(void)
+{
+    restart_core();
+}
+#endif
 
 #if defined(FAMILY_RP2040) /* the Pico SDK's name for it (crt0.S) */
 extern "C" __attribute__((weak)) void isr_hardfault(void)
