@@ -63,4 +63,4 @@ def test_shut_gates_save_the_instructions_that_are_predicted(kind: str, tmp_path
         f"{kind}: {twin.scores.sum(axis=1).mean():.1f} of {total} gates open, {ratio:.3f} of the instructions, "
         f"predicted within {np.abs(error).max():.1%}"
     )
-    assert ratio < 0.95 and np.abs(error).max() < WITHIN
+    assert ratio < 0.96 and np.abs(error).max() < WITHIN
