@@ -139,7 +139,3 @@ def test_the_outer_bytes_of_a_word_and_of_its_turn_hold_four_weights() -> None:
         turned = (word >> 16 | word << 16) & outer
         assert np.uint32(word & outer).view(np.int32) == a + 128 + (b << 24)
         assert np.uint32(turned).view(np.int32) == c + 128 + (d << 24)
-
-
-def test_the_lower_field_of_a_chunk_stays_below_the_upper() -> None:
-    assert 256 * 128 * 255 < 1 << 23
